@@ -1,0 +1,54 @@
+"""`stonk COMMAND`: a table of commands, each imported only when called, so that `stonk --help` answers at once."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+
+from stonk_trainer.errors import UserError, exits_cleanly
+
+# command: (module, function, one line, example)
+COMMANDS = {
+    "sft": ("stonk_trainer.sft", "main", "warm-up and other supervised fine-tuning", "--config stocks/demo/warmup"),
+    "grpo": ("stonk_trainer.grpo", "main", "reinforcement learning (Stage I, Stage II)", "--config stocks/demo/stage1"),
+    "eval": (
+        "stonk_trainer.evaluation.evaluate",
+        "main",
+        "judge models on held-out dates",
+        "--config stocks/demo/eval --models runs/demo/stage2/best_model",
+    ),
+    "merge": ("stonk_trainer.models", "merge_main", "adapter -> full checkpoint", "runs/stage1/best_adapter merged"),
+}
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if argv[0] == "--version":
+        from stonk_trainer import __version__
+
+        print(__version__)
+        return
+    command, *rest = argv
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f": the commands are {', '.join(COMMANDS)}"
+        raise UserError(f"stonk {command}: no such command{hint}")
+    module, function, _, _ = COMMANDS[command]
+    getattr(importlib.import_module(module), function)(rest)
+
+
+def usage() -> str:
+    lines = ["usage: stonk COMMAND [--config RECIPE] [--key value ...]", "", "commands:"]
+    lines += [f"  {name:<7}{text}" for name, (_, _, text, _) in COMMANDS.items()]
+    lines += ["", "examples:"]
+    lines += [f"  stonk {name} {example}" for name, (_, _, _, example) in COMMANDS.items()]
+    return "\n".join([*lines, "", "stonk COMMAND --help lists the keys of a command."])
+
+
+if __name__ == "__main__":
+    main()

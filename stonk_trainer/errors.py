@@ -1,0 +1,33 @@
+"""The one class of errors a user can cause, and how a command ends on it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can put right. The message is one line: what is wrong, and what to do."""
+
+
+def exits_cleanly(main: Callable) -> Callable:
+    """Wrap a command's `main`: a `UserError` becomes one line on stderr and exit status 2, never a traceback.
+
+    Under a multi-process launch only local rank 0 prints, so that the line appears once.
+    """
+
+    @functools.wraps(main)
+    def wrapped(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            if os.environ.get("LOCAL_RANK", "0") == "0":
+                print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+
+    return wrapped

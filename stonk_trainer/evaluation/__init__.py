@@ -1,0 +1,1 @@
+"""Judging forecasts: metrics with intervals and baselines beside them."""

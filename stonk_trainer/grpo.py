@@ -1,0 +1,76 @@
+"""Reinforcement learning with GRPO: `stonk grpo --config stocks/stage1`, or `python -m stonk_trainer.grpo`.
+
+Parse, find the model, build the data, train with TRL's GRPOTrainer, save. On several GPUs:
+`accelerate launch -m stonk_trainer.grpo --config …`. With `beta` above 0 the KL refers to the model the run starts
+from: LoRA starts at zero on it, so switching LoRA off gives that model exactly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stonk_trainer.errors import UserError, exits_cleanly
+from stonk_trainer.recipe import load_recipe
+from stonk_trainer.terminal import log, start_log
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    task, args = load_recipe(argv, trainer="grpo")  # strict; no trainer, model or dataset is touched before this line
+
+    from transformers import set_seed
+
+    from stonk_trainer import callbacks, models
+
+    start_log()
+    set_seed(args.train.seed)
+    source = args.model.model_name_or_path, args.train.output_dir, args.model.model_revision
+    train = task.rl_dataset(args.task, "train")
+    validation = task.rl_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
+    models.load_tokenizer(models.locate_model(*source, merge=False), args.model.model_revision)
+    check_batches(len(train), args.train)
+    if args.run.dry_run:
+        return
+
+    callbacks.open_run(args)
+    args.train.model_init_kwargs = models.loading_options(args.model) | (args.train.model_init_kwargs or {})
+    model = models.locate_model(*source)
+    run_log = Path(args.train.output_dir) / task.run_log_name(args.task)
+    trainer = callbacks.ScoredGRPOTrainer(
+        model=model,
+        **models.training_form(args.model),
+        processing_class=models.load_tokenizer(model, args.model.model_revision),
+        args=args.train,
+        reward_funcs=task.reward_functions(args.task),
+        train_dataset=train,
+        eval_dataset=validation,
+        record=lambda row, completion: task.record(args.task, row, completion),
+        callbacks=[
+            callbacks.RunLog(run_log),
+            callbacks.MarketStatistics(run_log, args.run.stats_window),
+            callbacks.Milestone(args.run, args.train.output_dir),
+        ],
+    )
+    callbacks.use_progress(trainer)
+    if args.run.kl_target is not None:
+        trainer.add_callback(callbacks.AdaptiveKL(trainer, args.run.kl_target))
+    trainer.train(resume_from_checkpoint=args.train.resume_from_checkpoint)
+    log.info("saved %s", models.save_best(trainer))
+
+
+def check_batches(rows: int, config) -> None:
+    """Say what one step is made of, and refuse a run whose data does not fill one generation batch."""
+    prompts = config.generation_batch_size // config.num_generations
+    log.info(
+        "each generation: %d prompts x %d completions of at most %d tokens; beta %g",
+        prompts, config.num_generations, config.max_completion_length, config.beta,
+    )  # fmt: skip
+    if rows < prompts:
+        raise UserError(
+            f"{rows} training rows do not fill one batch of {prompts} prompts: give more rows, "
+            "or lower per_device_train_batch_size or gradient_accumulation_steps"
+        )
+
+
+if __name__ == "__main__":
+    main()

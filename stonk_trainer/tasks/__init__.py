@@ -1,0 +1,17 @@
+"""The tasks, by name. A new task is a new folder and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from stonk_trainer.errors import UserError
+
+TASKS = {"stocks": "stonk_trainer.tasks.stocks"}
+
+
+def load(name: str) -> ModuleType:
+    """The task's package, which offers what `tasks/base.py` says. Raises UserError for an unknown name."""
+    if name not in TASKS:
+        raise UserError(f"task: {name} is not one of {', '.join(TASKS)}")
+    return importlib.import_module(TASKS[name])

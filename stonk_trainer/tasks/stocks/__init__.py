@@ -1,0 +1,156 @@
+"""Stocks: read a company's data, reason, and forecast the next trading day UP or DOWN with a confidence.
+
+This module is the task object of `tasks/base.py`. What it needs is imported when called, so that a wrong recipe ends
+before pandas, datasets or a model is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+_INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
+
+
+@dataclass
+class Arguments:
+    """Recipe keys of the stocks task."""
+
+    dataset_name: str = field(
+        default="embedded:sp500",
+        metadata={
+            "help": "embedded:sp500, a Hub dataset in the deepstock schema, a parquet/JSONL file or folder of that "
+            "schema, or a price CSV (date, close).",
+            "aliases": ["--csv"],
+        },
+    )
+    dataset_split: str = field(default="train", metadata={"help": "Split of the Hub dataset to read."})
+    tickers: list[str] | None = field(default=None, metadata={"help": "Only these companies; all when left out."})
+    train_end: str = field(
+        default="auto",
+        metadata={
+            "help": "Last day whose outcome training may see, YYYY-MM-DD; auto: the first 70 percent of the days."
+        },
+    )
+    validation_end: str = field(
+        default="auto",
+        metadata={"help": "Last day of validation, YYYY-MM-DD; auto: the next 10 percent. Test is the rest."},
+    )
+    embargo_days: int = field(
+        default=7, metadata={"help": "Calendar days left out after each boundary; at least the horizon of 7 days."}
+    )
+    natural_distribution: bool = field(
+        default=False, metadata={"help": "Keep the market's own share of UP days; otherwise balance them (Stage I)."}
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Training rows, drawn at random over companies and dates."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Validation or test rows, drawn at random over companies and dates."}
+    )
+    sampling_seed: int = field(
+        default=42, metadata={"help": "Seed of balancing, of drawing rows and of warm-up texts."}
+    )
+    history_days: int = field(default=15, metadata={"help": "Earlier closes shown in the prompt."})
+    indicators: list[str] = field(
+        default_factory=lambda: (
+            ["change_1d", "change_5d", "change_10d", "change_20d", "sma_5", "sma_20", "volatility_20d", "volume"]
+        ),
+        metadata={"help": "Indicators shown, in this order: change_Nd, sma_N, volatility_Nd over N days; volume."},
+    )
+    max_headlines: int = field(default=8, metadata={"help": "Headlines shown."})
+    max_financials: int = field(default=12, metadata={"help": "Reported figures shown."})
+    financials_lag_days: int = field(
+        default=0, metadata={"help": "Days between the end of a financial year and the day its figures are public."}
+    )
+    anonymise: bool = field(default=False, metadata={"help": "Hide the company's name and the calendar."})
+    reward: list[str] = field(
+        default_factory=lambda: ["accuracy", "data_usage", "coherence"],
+        metadata={"help": "Reward functions: accuracy, magnitude, data_usage, coherence."},
+    )
+    accuracy: Literal["direction", "calibrated"] = field(
+        default="direction",
+        metadata={"help": "direction: 1 if right. calibrated: 1 - (p_up - y)^2, a proper score of the confidence."},
+    )
+    skew_aware: bool = field(
+        default=False, metadata={"help": "Weigh each direction by 0.5 / its base rate: the majority earns no more."}
+    )
+
+    def __post_init__(self):
+        import re
+
+        from stonk_trainer.errors import UserError
+
+        for name in ("history_days", "max_headlines", "max_financials", "financials_lag_days", "sampling_seed"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: {getattr(self, name)} must not be negative")
+        for name in ("max_train_samples", "max_eval_samples"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be at least 1; leave it out for all rows")
+        if self.history_days > 60:
+            raise UserError(f"history_days: {self.history_days} is more than the 60 days kept")
+        if self.embargo_days < 7:
+            raise UserError(f"embargo_days: {self.embargo_days} is shorter than the horizon of 7 days")
+        for name in self.indicators:
+            if not re.fullmatch(_INDICATOR, name):
+                raise UserError(f"indicators: {name} is not volume, change_Nd, sma_N or volatility_Nd (N below 60)")
+        known = ("accuracy", "magnitude", "data_usage", "coherence")
+        for name in self.reward:
+            if name not in known:
+                raise UserError(f"reward: {name} is not one of {', '.join(known)}")
+        if len(set(self.reward)) != len(self.reward) or not self.reward:
+            raise UserError(f"reward: {' '.join(self.reward) or '(empty)'}: name each reward once, and at least one")
+
+
+def sft_dataset(args: Arguments, split: str):
+    """Warm-up rows: `prompt` and `completion`; the stated direction is drawn at random (`warmup.py`)."""
+    from stonk_trainer.tasks.stocks.warmup import warmup_rows
+
+    return warmup_rows(rl_dataset(args, split), seed=args.sampling_seed)
+
+
+def rl_dataset(args: Arguments, split: str):
+    """Rows of one split: `prompt`, `label`, `next_return`, `facts`, `base_rate_up`, `ticker`, `date`."""
+    from stonk_trainer.tasks.stocks.dataset import rl_rows
+
+    return rl_rows(args, split)
+
+
+def reward_functions(args: Arguments):
+    """The reward functions named in `args.reward`, for TRL."""
+    from stonk_trainer.tasks.stocks import rewards
+
+    return rewards.reward_functions(args.reward, accuracy=args.accuracy, skew_aware=args.skew_aware)
+
+
+def score(completion: str, row: dict[str, Any], **options) -> dict[str, Any]:
+    """Each reward of one completion, its forecast and its claims; see `rewards.score`."""
+    from stonk_trainer.tasks.stocks import rewards
+
+    return rewards.score(completion, row, **options)
+
+
+def record(args: Arguments, row: dict[str, Any], completion: str) -> dict[str, Any]:
+    """Columns of the run log: the row's ticker, date, label, next_return, and the forecast read from `completion`."""
+    return _columns(row, score(completion, row, accuracy=args.accuracy, skew_aware=args.skew_aware))
+
+
+def _columns(row: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    forecast = result["forecast"] or {"direction": None, "confidence": None, "move": None}
+    known = {name: row[name] for name in ("ticker", "date", "label", "next_return")}
+    return {**known, **forecast, "grounded_claims": result["grounded"]}
+
+
+def evaluate(args: Arguments, rows, completions) -> list[dict[str, Any]]:
+    """One record per completion: what `record` says, and every reward of `args.reward`."""
+    records = []
+    for row, completion in zip(rows, completions, strict=True):
+        result = score(completion, row, accuracy=args.accuracy, skew_aware=args.skew_aware)
+        rewards = {name: result[name] for name in args.reward}
+        records.append({**_columns(row, result), "base_rate_up": row["base_rate_up"], "rewards": rewards})
+    return records
+
+
+def run_log_name(args: Arguments) -> str:
+    """Stage II runs on the natural distribution and keeps its own log."""
+    return "stage2_training_log.jsonl" if args.natural_distribution else "training_log.jsonl"

@@ -1,0 +1,454 @@
+"""From prices to training rows: read a source, label, split by date, balance or not, draw, render.
+
+The order matters. Labels are joined before anything is filtered, so that "the next trading day" is the market's and
+not the next row that happened to survive. Rows are sorted by ticker and date before anything random is drawn, so the
+order of the source changes nothing. A row's prompt is made from that row and earlier ones only.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import re
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.prices import read_price_csv
+from stonk_trainer.tasks.stocks import Arguments
+from stonk_trainer.tasks.stocks.facts import (
+    Fact,
+    facts_to_json,
+    financial_facts,
+    history_facts,
+    indicator_facts,
+    usd,
+)
+from stonk_trainer.tasks.stocks.prompt import mask_identity, render
+
+log = logging.getLogger(__name__)
+
+HORIZON_DAYS = 7  # a next trading day further away than this is a hole in the data, not a next day
+KEPT_DAYS = 61  # closes of the past kept per row: enough for the longest indicator
+SPLITS = ("train", "validation", "test")
+_SHARES = (0.7, 0.8)  # of the days: where train and validation end when the recipe says auto
+
+# Flattened name in the deepstock schema → ours. The first three are needed.
+_COLUMNS = {
+    "ticker": "ticker",
+    "company_info.price.price_date": "date",
+    "company_info.price.close": "close",
+    "company_info.current_date": "current_date",
+    "company_info.price.open": "open",
+    "company_info.price.close_previous": "previous_close",
+    "company_info.price.previous_date": "previous_date",
+    "company_info.company_info.name": "name",
+    "company_info.company_info.description": "description",
+    "company_info.news.news_headlines": "headlines",
+    "company_info.news.news_date": "news_date",
+    "company_info.financials.year": "financial_year",
+    "company_info.financials.financials": "financials",
+}
+_NEEDED = ("ticker", "date", "close")
+
+
+# ---------------------------------------------------------------------------------------------------- sources
+
+
+def read_source(name: str, split: str = "train") -> pd.DataFrame:
+    """Rows of `embedded:sp500`, a price CSV, a local parquet/JSONL file or folder, or a Hub dataset.
+
+    Columns: those on the right of `_COLUMNS`, and volume; None or NaN where the source has none.
+    """
+    path = Path(name).expanduser()
+    if name == "embedded:sp500":
+        frame = _embedded_sp500()
+    elif name.startswith("embedded:"):
+        raise UserError(f"dataset_name: {name}: the one embedded dataset is embedded:sp500")
+    elif path.suffix.lower() == ".csv":
+        frame = read_price_csv(path)
+    else:
+        frame = _read_deepstock(name, path, split)
+    for column in (*_COLUMNS.values(), "volume"):
+        if column not in frame:
+            frame[column] = None
+    return frame
+
+
+def _embedded_sp500() -> pd.DataFrame:
+    assets = resources.files("stonk_trainer") / "assets"
+    with resources.as_file(assets / "sp500_closes.csv.gz") as path:
+        wide = pd.read_csv(path, parse_dates=["Date"])
+    frame = wide.melt(id_vars="Date", var_name="ticker", value_name="close").rename(columns={"Date": "date"})
+    with resources.as_file(assets / "sp500_companies.csv") as path:
+        return frame.merge(pd.read_csv(path), on="ticker")
+
+
+def _read_deepstock(name: str, path: Path, split: str) -> pd.DataFrame:
+    import datasets
+
+    files = _data_files(path)
+    if not files and (path.suffix.lower() in _BUILDERS or name.startswith((".", "/", "~")) or name.count("/") != 1):
+        raise UserError(f"dataset_name: {name} is no file or folder here, and no Hub dataset (owner/name)")
+    builders = {_BUILDERS.get(file.suffix.lower()) for file in files}
+    if files and (len(builders) != 1 or None in builders):
+        raise UserError(f"dataset_name: {path} must be parquet or JSONL (.parquet, .jsonl, .json), of one kind")
+    try:
+        if files:
+            dataset = datasets.load_dataset(builders.pop(), data_files=[str(file) for file in files], split="train")
+        else:
+            dataset = datasets.load_dataset(name, split=split)
+    except Exception as error:  # the Hub client and the file readers raise dozens of kinds; all mean this
+        reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"dataset_name: {name} cannot be read: {reason[:200]}") from error
+    if isinstance(dataset.features.get("company_info"), datasets.Json):  # JSONL whose rows differ in their keys
+        frame = pd.json_normalize(dataset.to_list(), max_level=2)
+    else:
+        frame = dataset.flatten(max_depth=3).to_pandas()
+    missing = [theirs for theirs, ours in _COLUMNS.items() if ours in _NEEDED and theirs not in frame]
+    if missing:
+        raise UserError(
+            f"dataset_name: {name} lacks the column {', '.join(missing)} of the deepstock schema "
+            f"(found: {', '.join(map(str, frame.columns[:12]))})"
+        )
+    return frame[[column for column in _COLUMNS if column in frame]].rename(columns=_COLUMNS)
+
+
+_BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
+
+
+def _data_files(path: Path) -> list[Path]:
+    """The file itself, or the data files of a folder, hidden ones left out; none when there is no such path."""
+    if path.is_file():
+        return [path]
+    inside = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
+    return sorted(p for p in inside if p.suffix.lower() in _BUILDERS and p.name != "dataset_info.json")
+
+
+# ---------------------------------------------------------------------------------------------------- labels
+
+
+@functools.lru_cache(maxsize=2)
+def labelled_rows(name: str, split: str) -> tuple[pd.DataFrame, dict[str, int]]:
+    """All days of a source, sorted by ticker and date, with labels; and how many are not usable for what reason.
+
+    Adds `next_date`, `next_return` (fraction, next trading day's close against the row's), `up` (bool), `last_sign`
+    (direction of the last change) and `usable`. A day without a price keeps its place, so that the row before it has
+    no label rather than that of two days later. Raises UserError when no row can be used.
+    """
+    frame = read_source(name, split)
+    counts = {"read": len(frame)}
+    raw = frame[["date", "close"]].head(1).astype(str).to_dict("records")
+    news_is_dated = frame["news_date"].notna()
+    for column in ("date", "current_date", "previous_date", "news_date"):
+        frame[column] = pd.to_datetime(frame[column].astype("string").str[:10], errors="coerce", format="%Y-%m-%d")
+    for column in ("close", "open", "previous_close", "volume"):
+        frame[column] = pd.to_numeric(frame[column], errors="coerce").astype("float64")
+    frame["ticker"] = frame["ticker"].astype("string").str.strip().replace("", pd.NA).astype(object)
+    frame["current_date"] = frame["current_date"].fillna(frame["date"])
+    # Headlines without a date are as late as the row says it is; with a date that cannot be read, too late to use.
+    frame["news_date"] = frame["news_date"].fillna(frame["current_date"].where(~news_is_dated, pd.Timestamp(_NEVER)))
+    # A price of a later day than the row's own is future information.
+    priced = (frame["close"] > 0) & np.isfinite(frame["close"]) & (frame["date"] <= frame["current_date"])
+    frame["close"] = frame["close"].where(priced)
+
+    placed = frame["date"].notna() & frame["ticker"].notna()
+    counts["no date or ticker"] = int((~placed).sum())
+    frame = frame[placed].assign(text=frame["headlines"].astype(str) + frame["financials"].astype(str))
+    # Beyond ticker and date only to break ties: which of two rows of one day is kept must not depend on the source.
+    ties = ["current_date", "close", "open", "previous_close", "news_date", "text"]
+    frame = frame.sort_values(["ticker", "date", *ties], kind="stable").drop(columns="text")
+    twice = frame.duplicated(["ticker", "date"])
+    counts["same day twice"] = int(twice.sum())
+    frame = frame[~twice].reset_index(drop=True)
+    if not frame["close"].notna().any():
+        raise UserError(f"{name}: no row has a date (YYYY-MM-DD) and a positive close; the first: {raw}")
+
+    following = frame.groupby("ticker", sort=False)[["date", "close"]].shift(-1)
+    frame["next_date"] = following["date"]
+    frame["next_return"] = following["close"] / frame["close"] - 1
+    frame["up"] = frame["next_return"] > 0
+    frame["last_sign"] = np.sign(frame["close"] / _previous_close(frame) - 1).fillna(0)
+    no_price = frame["close"].isna()
+    far = ~((frame["next_date"] - frame["date"]).dt.days <= HORIZON_DAYS)
+    no_next = ~no_price & (far | following["close"].isna())
+    unchanged = following["close"] == frame["close"]
+    counts["no price"] = int(no_price.sum())
+    counts["no next day within 7 days"] = int(no_next.sum())
+    counts["unchanged next close"] = int((unchanged & ~no_next).sum())
+    frame["usable"] = ~(no_price | no_next | unchanged)
+    return frame, counts
+
+
+_NEVER = "2262-01-01"
+
+
+def _previous_close(frame: pd.DataFrame) -> pd.Series:
+    """The close before the row's own: the row before, or what the row itself says (up to 7 days back upstream)."""
+    before = frame.groupby("ticker", sort=False)[["date", "close"]].shift(1)
+    known_until = before["date"].where(before["close"].notna())
+    own_is_newer = (frame["previous_date"] < frame["date"]) & ~(known_until >= frame["previous_date"])
+    return before["close"].where(~own_is_newer, frame["previous_close"])
+
+
+# ---------------------------------------------------------------------------------------------------- splits
+
+
+def split_dates(frame: pd.DataFrame, args: Arguments) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Where train and validation end: the recipe's days, or for `auto` 70% and 80% of the source's days.
+
+    `frame` holds all companies, whichever a recipe selects: stages that select differently still split alike.
+    """
+    days = np.sort(frame["date"].unique())
+    ends = []
+    for key, share in zip(("train_end", "validation_end"), _SHARES, strict=True):
+        value = getattr(args, key)
+        if value == "auto":
+            ends.append(pd.Timestamp(days[max(0, round(share * len(days)) - 1)]))
+            continue
+        try:
+            ends.append(pd.Timestamp(pd.to_datetime(value, format="%Y-%m-%d")))
+        except ValueError:
+            raise UserError(f"{key}: {value} is neither a day (YYYY-MM-DD) nor auto") from None
+    if ends[0] >= ends[1]:
+        raise UserError(f"train_end: {ends[0]:%Y-%m-%d} must lie before validation_end: {ends[1]:%Y-%m-%d}")
+    return ends[0], ends[1]
+
+
+def in_split(frame: pd.DataFrame, args: Arguments, split: str) -> pd.Series:
+    """Which rows belong to `split`. A row belongs where its outcome is known, so no label crosses a boundary."""
+    train_end, validation_end = split_dates(frame, args)
+    embargo = pd.Timedelta(days=args.embargo_days)
+    if split == "train":
+        return frame["next_date"] <= train_end
+    if split == "validation":
+        return (frame["date"] > train_end + embargo) & (frame["next_date"] <= validation_end)
+    if split == "test":
+        return frame["date"] > validation_end + embargo
+    raise ValueError(f"split {split!r} is not one of {SPLITS}")
+
+
+# ---------------------------------------------------------------------------------------------------- sampling
+
+
+def balance(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Stage I: as many UP as DOWN rows within each ticker × month, by dropping rows of the majority at random.
+
+    Dropping at random within the month alone would plant a rule: of n balanced days the day after an UP day is DOWN
+    with probability n / (2(n-1)), 53% for a month. So the balance holds within ticker × month × direction of the last
+    change, and rows are dropped first where their weekday leans the same way, so that no weekday gives it away.
+    """
+    rng = np.random.default_rng(seed)
+    weekday = frame["date"].dt.day_of_week.to_numpy()
+    up = frame["up"].to_numpy()
+    lean = np.bincount(weekday, np.where(up, 1, -1), minlength=7)  # UP minus DOWN rows left, per weekday
+    keep = np.ones(len(frame), dtype=bool)
+    month = frame["date"].dt.to_period("M").astype(str)
+    cells = list(frame.groupby([frame["ticker"], month, frame["last_sign"]], sort=True).indices.values())
+    for cell in (cells[i] for i in rng.permutation(len(cells))):
+        ups = int(up[cell].sum())
+        surplus = 2 * ups - len(cell)
+        majority = rng.permutation(cell[up[cell] == (surplus > 0)])
+        sign = 1 if surplus > 0 else -1
+        for _ in range(abs(surplus)):
+            worst = np.argmax(sign * lean[weekday[majority]])
+            row = majority[worst]
+            majority = np.delete(majority, worst)
+            keep[row] = False
+            lean[weekday[row]] -= sign
+    return frame[keep]
+
+
+def draw(frame: pd.DataFrame, count: int | None, seed: int, balanced: bool) -> pd.DataFrame:
+    """`count` rows at random over tickers and dates (all when None); when `balanced`, half of them UP."""
+    if count is None or count >= len(frame):
+        return frame
+    rng = np.random.default_rng(seed)
+    if not balanced:
+        return frame.iloc[np.sort(rng.choice(len(frame), count, replace=False))]
+    ups, downs = np.flatnonzero(frame["up"]), np.flatnonzero(~frame["up"])
+    wanted_up = min(count // 2 + int(rng.integers(2)) * (count % 2), len(ups))
+    chosen = [rng.choice(ups, wanted_up, replace=False), rng.choice(downs, count - wanted_up, replace=False)]
+    return frame.iloc[np.sort(np.concatenate(chosen))]
+
+
+# ---------------------------------------------------------------------------------------------------- rows
+
+
+def rl_rows(args: Arguments, split: str):
+    """The rows of `split` as a Dataset; what was kept and dropped goes to the log.
+
+    Columns: prompt (messages), label ("UP"/"DOWN"), next_return (fraction), facts (JSON list), base_rate_up (share of
+    UP in the training rows of this distribution), ticker, date (ISO). Stage I balances train and validation; test is
+    always the natural distribution. Raises UserError for an empty split.
+    """
+    from datasets import Dataset
+
+    everything, counts = labelled_rows(args.dataset_name, args.dataset_split)
+    train_end, validation_end = split_dates(everything, args)
+    usable = _of_tickers(everything[everything["usable"]], args)
+    rows = usable[in_split(everything, args, split)[usable.index]]
+    if rows.empty:
+        auto = "auto" in (args.train_end, args.validation_end)
+        raise UserError(
+            f"the {split} split is empty: {len(usable)} usable rows run from {_day(usable['date'].min())} to "
+            f"{_day(usable['date'].max())}, train_end is {_day(train_end)}, validation_end {_day(validation_end)}: "
+            + (
+                "auto needs about 100 days; give more, or set the days"
+                if auto
+                else "set them within that range, or auto"
+            )
+        )
+    balanced = not args.natural_distribution and split != "test"
+    train = usable[in_split(everything, args, "train")[usable.index]]
+    base_rate_up = 0.5 if balanced or train.empty else float(train["up"].mean())
+    in_range = len(rows)
+    if balanced:
+        rows = balance(rows, args.sampling_seed)
+        if rows.empty:
+            raise UserError(
+                f"the {split} split is empty after balancing: give more rows, or natural_distribution: true"
+            )
+    rows = draw(
+        rows, args.max_train_samples if split == "train" else args.max_eval_samples, args.sampling_seed, balanced
+    )
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count and reason != "read")
+    log.info(
+        "%s: %s rows drawn of %s in the split (%s to %s, %.1f%% UP)%s; source: %s rows%s",
+        split,
+        f"{len(rows):,}",
+        f"{in_range:,}",
+        _day(rows["date"].min()),
+        _day(rows["date"].max()),
+        100 * rows["up"].mean(),
+        ", balanced" if balanced else "",
+        f"{counts['read']:,}",
+        f", dropped {reasons}" if reasons else "",
+    )
+    histories = _History(everything)
+    records = []
+    for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
+        facts, year = row_facts(row, *histories.until(index), args)
+        records.append(
+            {
+                "prompt": render(facts, year),
+                "label": "UP" if row["up"] else "DOWN",
+                "next_return": float(row["next_return"]),
+                "facts": facts_to_json(facts),
+                "base_rate_up": base_rate_up,
+                "ticker": row["ticker"],
+                "date": _day(row["date"]),
+            }
+        )
+    return Dataset.from_list(records)
+
+
+def _of_tickers(rows: pd.DataFrame, args: Arguments) -> pd.DataFrame:
+    if not args.tickers:
+        return rows
+    unknown = set(args.tickers) - set(rows["ticker"])
+    if unknown:
+        raise UserError(f"tickers: {', '.join(sorted(unknown))} not in {args.dataset_name}")
+    return rows[rows["ticker"].isin(args.tickers)]
+
+
+def _day(timestamp) -> str:
+    return f"{timestamp:%Y-%m-%d}" if not pd.isna(timestamp) else "(none)"
+
+
+class _History:
+    """Days and closes of a row's company up to and including that row."""
+
+    def __init__(self, frame: pd.DataFrame):
+        self._days = frame["date"].to_numpy()
+        self._closes = frame["close"].to_numpy()
+        self._previous = frame["previous_close"].to_numpy(), frame["previous_date"].to_numpy()
+        ticker = frame["ticker"].to_numpy()
+        starts = np.r_[True, ticker[1:] != ticker[:-1]]
+        self._first = np.maximum.accumulate(np.where(starts, np.arange(len(frame)), 0))
+
+    def until(self, index: int) -> tuple[list, list]:
+        """(days, closes), oldest first. A previous close that only the row itself knows is put in its place."""
+        start = max(self._first[index], index + 1 - KEPT_DAYS)
+        closes = self._closes[start : index + 1]
+        priced = ~np.isnan(closes)
+        days, closes = list(self._days[start : index + 1][priced]), list(closes[priced])
+        close, day = self._previous[0][index], self._previous[1][index]
+        known_until = days[-2] if len(days) > 1 else np.datetime64("0001-01-01")
+        if close > 0 and known_until < day < days[-1]:
+            days.insert(-1, day)
+            closes.insert(-1, close)
+        return days, closes
+
+
+def row_facts(row: dict, days: list, closes: list, args: Arguments) -> tuple[list[Fact], str | None]:
+    """The facts of one row, in prompt order, and the year of its financials if any are shown.
+
+    `days`, `closes`: the company's past up to the row, oldest first. What lies after the row's date is left out:
+    financials of a year that has not ended, headlines of a later day.
+    """
+    names = [_text(row["name"]), _text(row["ticker"])]
+    company = "a listed company" if args.anonymise else names[0] or names[1]
+    facts = [Fact("company", company, "text", company)]
+    if not args.anonymise:
+        if names[0]:
+            facts.append(Fact("ticker", names[1], "text", names[1]))
+        if description := _text(row["description"]):
+            facts.append(Fact("description", description, "text", description))
+        facts.append(Fact("date", _day(row["date"]), "date", _day(row["date"])))
+    facts += history_facts(closes, args.history_days)
+    if row["open"] > 0:
+        facts.append(usd("open", row["open"]))
+    facts.append(usd("close", row["close"]))
+    facts += indicator_facts(args.indicators, days, closes, row["volume"])
+
+    year = _text(row["financial_year"]).removesuffix(".0")
+    shown_year = None
+    if args.max_financials and year and _known_from(year, args.financials_lag_days) <= row["date"]:
+        financials = financial_facts(_line_items(row["financials"]), args.max_financials)
+        facts += financials
+        shown_year = year if financials and not args.anonymise else None
+    if args.max_headlines and row["news_date"] <= row["date"]:
+        texts = _headlines(row["headlines"])[: args.max_headlines]
+        if args.anonymise:
+            texts = [mask_identity(text, *names) for text in texts]
+        facts += [Fact(f"headline_{i}", text, "text", text) for i, text in enumerate(texts, start=1)]
+    return facts, shown_year
+
+
+def _text(value) -> str:
+    return "" if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)) else str(value)
+
+
+def _known_from(year: str, lag_days: int) -> pd.Timestamp:
+    """First day on which figures of `year` are known: `lag_days` after that day, or after the end of a bare year.
+
+    Anything else ("2020-Q2") is never known, because the day it ends would be a guess.
+    """
+    form = r"\d{4}-\d{2}-\d{2}([ T].*)?"
+    ends = f"{year}-12-31" if re.fullmatch(r"\d{4}", year) else year[:10] if re.fullmatch(form, year) else _NEVER
+    known = pd.to_datetime(ends, errors="coerce")
+    return pd.Timestamp(_NEVER) if pd.isna(known) else known + pd.Timedelta(days=lag_days)
+
+
+def _line_items(items) -> dict:
+    """Upstream keeps the line items as a JSON string; what is neither that nor a mapping has none."""
+    if isinstance(items, dict):
+        return items
+    try:
+        items = json.loads(_text(items) or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return items if isinstance(items, dict) else {}
+
+
+def _headlines(value) -> list[str]:
+    """Headlines as single lines; a lone string is one headline."""
+    if value is None or isinstance(value, float):
+        return []
+    texts = [value] if isinstance(value, str) else value
+    return [" ".join(str(text).split()) for text in texts if text and str(text).strip()]

@@ -1,0 +1,123 @@
+"""Facts: every number and text a prompt shows about a company, each under one name.
+
+The prompt is rendered from facts, and the rewards check an answer against the same facts, so they cannot disagree
+about what the model was shown. Nothing here looks past the row's own date: the caller hands over the past only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing shown in the prompt. `value` is the number exactly as `shown` prints it, already rounded.
+
+    Units: usd (dollars), percent (percent points), count, ratio (plain number), date (ISO string), text.
+    """
+
+    name: str
+    value: float | str
+    unit: str
+    shown: str
+
+
+def facts_to_json(facts: Sequence[Fact]) -> str:
+    return json.dumps([asdict(fact) for fact in facts])
+
+
+def facts_from_json(text: str) -> tuple[Fact, ...]:
+    return tuple(Fact(**entry) for entry in json.loads(text))
+
+
+def usd(name: str, value: float) -> Fact:
+    """A price: cents from one dollar up, four decimals below."""
+    digits = 2 if abs(value) >= 1 else 4
+    return Fact(name, round(value, digits), "usd", f"${value:.{digits}f}")
+
+
+def change(name: str, now: float, before: float) -> Fact:
+    """Simple change in percent, signed, to two decimals."""
+    value = round((now / before - 1) * 100, 2) + 0.0  # + 0.0: no "-0.00"
+    return Fact(name, value, "percent", f"{value:+.2f}%")
+
+
+def big_number(name: str, value: float, unit: str) -> Fact:
+    """A large amount, to two decimals of thousands, millions, billions or trillions; `value` is the rounded amount."""
+    scale, letter = next(
+        ((s, x) for s, x in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")) if abs(value) >= s), (1.0, "")
+    )
+    rounded = round(value / scale, 2)
+    dollar = "$" if unit == "usd" else ""
+    sign = "-" if rounded < 0 else ""
+    return Fact(name, round(rounded * scale, 2), unit, f"{sign}{dollar}{abs(rounded):.2f}{letter}")
+
+
+def indicator_facts(
+    names: Sequence[str], days: Sequence[np.datetime64], closes: Sequence[float], volume: float
+) -> list[Fact]:
+    """The indicators asked for, from closes up to and including the row's own, where the history suffices.
+
+    `days` and `closes` are aligned, oldest first. Names: change_N and sma_N over N trading days, volatility_N (sample
+    standard deviation of daily simple returns over N days, in percent per day), volume.
+    """
+    facts = []
+    for name in names:
+        kind, _, window = name.partition("_")
+        n = int(window.rstrip("d") or 0)
+        if kind == "volume":
+            if math.isfinite(volume):
+                facts.append(big_number("volume", volume, "count"))
+            continue
+        needed = n if kind == "sma" else n + 1
+        if len(closes) < needed or _too_long(days[-needed], days[-1], needed):
+            continue
+        recent = np.asarray(closes[-needed:], dtype=float)
+        if kind == "change":
+            facts.append(change(name, recent[-1], recent[0]))
+        elif kind == "sma":
+            facts.append(usd(name, float(recent.mean())))
+        else:
+            value = round(float(np.std(recent[1:] / recent[:-1] - 1, ddof=1)) * 100, 2)
+            facts.append(Fact(name, value, "percent", f"{value:.2f}%"))
+    return facts
+
+
+def _too_long(first, last, trading_days: int) -> bool:
+    """Whether the span is too long for that many trading days in a row: rows are missing in between."""
+    calendar_days = (last - first) / np.timedelta64(1, "D")
+    return calendar_days > trading_days * 1.5 + 5
+
+
+def history_facts(closes: Sequence[float], count: int) -> list[Fact]:
+    """Closes of up to `count` trading days before the row, oldest first: close_3d_ago, close_2d_ago, close_1d_ago."""
+    past = list(closes[:-1])[-count:] if count else []
+    return [usd(f"close_{len(past) - i}d_ago", value) for i, value in enumerate(past)]
+
+
+def financial_facts(line_items: Mapping[str, object], limit: int) -> list[Fact]:
+    """Reported figures under their upstream names, as `financials/<line item>`; what is not a number is left out."""
+    facts = []
+    for name, value in line_items.items():
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(number) and len(facts) < limit:
+            facts.append(_financial_fact(f"financials/{name}", number))
+    return facts
+
+
+def _financial_fact(name: str, number: float) -> Fact:
+    words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
+    if words & {"ratio", "margin", "rate", "yield", "roe", "roa", "beta", "turnover"}:
+        return Fact(name, round(number, 4), "ratio", f"{number:.4f}".rstrip("0").rstrip("."))
+    if words & {"eps", "per"}:
+        return usd(name, number)
+    return big_number(name, number, "count" if words & {"shares", "number", "employees"} else "usd")

@@ -1,0 +1,231 @@
+"""What several tests share: a tiny model with a real tokenizer, and data in the deepstock schema."""
+
+import atexit
+import datetime
+import json
+import os
+import random
+import shutil
+import tempfile
+
+import hypothesis
+import pytest
+
+# Before anything imports torch or the Hugging Face libraries: no network, and no trace in the user's cache.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: threads would only wait for each other
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="stonk-tests-")
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
+
+hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("tests")
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# One token each: a model that says one of them and stops gives a readable answer after two tokens.
+SPOKEN = {
+    "UP": "<think>\nup it goes\n</think>\nPrediction: UP\nExpected move: 1.0%\nConfidence: 60%",
+    "DOWN": "<think>\ndown it goes\n</think>\nPrediction: DOWN\nExpected move: 1.0%\nConfidence: 70%",
+}
+CONSTANT, AFTER_ANSWER = 0, 1  # dimensions of the tiny model's residual stream that are set by hand
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """Qwen2's tokenizer with about 400 tokens and a ChatML template; a whole answer of `SPOKEN` is one token."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+
+    from stonk_trainer.tasks.stocks.facts import Fact
+    from stonk_trainer.tasks.stocks.prompt import render
+
+    texts = [
+        message["content"]
+        for i in range(20)
+        for message in render(
+            [Fact("company", f"Company {i}", "text", f"Company {i}"), Fact("close", i, "usd", f"${i}")]
+        )
+    ]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=480, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(texts, trainer)
+    trained = json.loads(bpe.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=trained["vocab"],
+        merges=[tuple(merge) for merge in trained["merges"]],
+        unk_token=None,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        extra_special_tokens=["<|im_start|>"],
+        model_max_length=2048,
+    )
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in SPOKEN.values()])
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory, tiny_tokenizer):
+    """A random two-layer Qwen2 that says UP or DOWN, each half of the time, and stops.
+
+    One dimension of the embedding is the same for all tokens, so that its column in the output layer is a bias; another
+    is set for the answers only, after which the end of the turn is certain. All else is random.
+    """
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+    )
+    model = Qwen2ForCausalLM(config)
+    answers = [tiny_tokenizer.convert_tokens_to_ids(text) for text in SPOKEN.values()]
+    with torch.no_grad():
+        embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+        embedding[:, CONSTANT], embedding[:, AFTER_ANSWER] = 1.0, 0.0
+        embedding[answers, AFTER_ANSWER] = 1.0
+        output[:, CONSTANT], output[:, AFTER_ANSWER] = -2.0, 0.0
+        output[answers, CONSTANT] = 2.0
+        output[tiny_tokenizer.eos_token_id, AFTER_ANSWER] = 10.0
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter_folder(tmp_path_factory, tiny_model_folder, tiny_tokenizer):
+    """A LoRA on the tiny model whose B is not zero, so that it differs from its base."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
+    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    folder = tmp_path_factory.mktemp("models") / "adapter"
+    model.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trading_days():
+    """`count` weekdays from `start` on."""
+
+    def make(count, start="2019-01-02"):
+        days, day = [], datetime.date.fromisoformat(start)
+        while len(days) < count:
+            if day.weekday() < 5:
+                days.append(day)
+            day += datetime.timedelta(days=1)
+        return days
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def deepstock_rows(trading_days):
+    """Rows of the deepstock schema: random walks, each row with an open, headlines and last year's financials."""
+
+    def make(tickers=("AAPL", "MSFT"), days=60, seed=0, start="2019-01-02"):
+        rows = []
+        for number, ticker in enumerate(tickers):
+            rng = random.Random(f"{seed}/{ticker}")
+            closes = [100.0 * (number + 1)]
+            for _ in range(days - 1):
+                closes.append(round(closes[-1] * (1 + rng.choice((-1, 1)) * rng.uniform(0.002, 0.03)), 2))
+            dates = trading_days(days, start)
+            for i, (day, close) in enumerate(zip(dates, closes, strict=True)):
+                before = max(i - 1, 0)
+                price = {
+                    "open": round(close * rng.uniform(0.99, 1.01), 2),
+                    "close": close,
+                    "open_previous": closes[before],
+                    "close_previous": closes[before],
+                    "price_date": day.isoformat(),
+                    "previous_date": dates[before].isoformat(),
+                }
+                statement = {
+                    "Revenues": str(1_000_000_000 + i),
+                    "NetIncomeLoss": -12_340_000 - i,
+                    "EPS": 1.5,
+                    "Note": "x",
+                }
+                info = {
+                    "ticker": ticker,
+                    "current_date": day.isoformat(),
+                    "company_info": {
+                        "name": f"{ticker.title()} Inc.",
+                        "description": f"{ticker.title()} Inc. makes things.",
+                    },
+                    "news": {
+                        "news_headlines": [f"Analysts see item {i}.{k} at {ticker.title()} Inc." for k in range(3)],
+                        "news_date": day.isoformat(),
+                    },
+                    "financials": {"year": str(day.year - 1), "financials": json.dumps(statement)},
+                    "price": price,
+                }
+                rows.append({"ticker": ticker, "company_info": info, "user_prompt": f"UPSTREAM close {close}"})
+        return rows
+
+    return make
+
+
+@pytest.fixture
+def write_rows(tmp_path):
+    """Write rows to a new file: parquet, JSONL, or a folder of JSONL parts. Each call gives another path."""
+    written = []
+
+    def write(rows, suffix=".parquet"):
+        from datasets import Dataset
+
+        written.append(None)
+        path = tmp_path / f"rows-{len(written)}{suffix}"
+        if suffix == ".parquet":
+            Dataset.from_list(rows).to_parquet(path)
+        elif suffix == ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            path.mkdir()
+            half = len(rows) // 2
+            for part, some in enumerate((rows[:half], rows[half:])):
+                (path / f"part-{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def write_csv(tmp_path):
+    """Write price rows (ticker, date, close) to a new CSV."""
+    written = []
+
+    def write(rows, header="ticker,date,close"):
+        written.append(None)
+        path = tmp_path / f"prices-{len(written)}.csv"
+        path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+        return str(path)
+
+    return write

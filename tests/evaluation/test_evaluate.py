@@ -1,0 +1,134 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stonk_trainer.evaluation import evaluate
+from stonk_trainer.evaluation.metrics import summarise
+
+REQUIRED = [
+    "n",
+    "accuracy",
+    "accuracy_ci95",
+    "up_accuracy",
+    "down_accuracy",
+    "base_rate_up",
+    "majority_accuracy",
+    "roc_auc",
+]
+REQUIRED += ["brier", "parse_rate", "reward_mean", "reward_components"]
+SMALL = ["--dtype", "float32", "--max_eval_samples", "24", "--batch_size", "10", "--max_completion_length", "6"]
+
+
+def run(models, out, *flags):
+    evaluate.main(["--config", "stocks/demo/eval", "--models", *map(str, models), "--out", str(out), *SMALL, *flags])
+    return json.loads((out / "summary.json").read_text())
+
+
+def predictions(out):
+    return [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def judged(tiny_model_folder, tiny_adapter_folder, tmp_path_factory):
+    """Two models on the same rows: the adapter (merged on the way) and its base, whose summary is the top level."""
+    out = tmp_path_factory.mktemp("eval") / "out"
+    return run([tiny_adapter_folder, tiny_model_folder], out), out
+
+
+def test_the_summary_has_every_key_and_agrees_with_the_predictions(judged, tiny_model_folder):
+    summary, out = judged
+    assert [key for key in REQUIRED if key not in summary] == []
+    assert summary["model"] == str(tiny_model_folder) and summary["split"] == "test"
+    records = [record for record in predictions(out) if record["model"] == str(tiny_model_folder)]
+    assert len(records) == summary["n"] == 24
+    weights = {"accuracy": 0.35, "magnitude": 0.15, "data_usage": 0.3, "coherence": 0.2}
+    recomputed = json.loads(json.dumps(summarise(records, weights, seed=42)))
+    assert {key: summary[key] for key in recomputed} == recomputed
+    low, high = summary["accuracy_ci95"]
+    assert low <= summary["accuracy"] <= high
+
+
+def test_the_answers_of_the_model_are_read(judged):
+    summary, out = judged
+    assert summary["parse_rate"] > 0.8  # the tiny model gives readable answers
+    assert {record["direction"] for record in predictions(out)} >= {"UP", "DOWN"}
+    for record in predictions(out):
+        if record["direction"]:
+            assert f"Prediction: {record['direction']}" in record["completion"]
+            assert "<|im_end|>" not in record["completion"]
+
+
+def test_all_models_answer_the_same_rows(judged, tiny_adapter_folder, tiny_model_folder):
+    summary, out = judged
+    assert list(summary["models"]) == [str(tiny_adapter_folder), str(tiny_model_folder)]
+    rows = {
+        name: [(r["ticker"], r["date"], r["label"]) for r in predictions(out) if r["model"] == name]
+        for name in summary["models"]
+    }
+    first, second = rows.values()
+    assert first == second and len(set(first)) == 24
+
+
+def test_the_table_shows_the_model_beside_what_needs_no_skill(tiny_model_folder, tmp_path, capsys):
+    run([tiny_model_folder], tmp_path / "out", "--temperature", "0")
+    text = capsys.readouterr().out
+    for words in ("majority", "95% interval", "Brier", "0.250", "ROC-AUC", "readable answers"):
+        assert words in text
+
+
+def test_greedy_answers_do_not_depend_on_the_batch_or_on_the_seed(tiny_model_folder, tmp_path):
+    answers = []
+    for name, flags in {"a": ["--batch_size", "24"], "b": ["--batch_size", "5", "--seed", "7"]}.items():
+        run([tiny_model_folder], tmp_path / name, "--temperature", "0", *flags)
+        answers.append([(r["ticker"], r["date"], r["completion"]) for r in predictions(tmp_path / name)])
+    assert answers[0] == answers[1]
+
+
+def test_the_recipe_of_an_evaluation_is_kept(judged):
+    assert "max_eval_samples: 24" in (judged[1] / "recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--reward_weights", "1", "1"], "reward_weights"),
+        (["--csv", "nowhere.csv"], "nowhere.csv"),
+        (["--train_end", "2098-01-01", "--validation_end", "2099-01-01"], "test split is empty"),
+    ],
+)
+def test_wrong_input_ends_with_one_line_and_leaves_no_folder(tiny_model_folder, tmp_path, capsys, flags, words):
+    with pytest.raises(SystemExit) as end:
+        run([tiny_model_folder], tmp_path / "out", *flags)
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_model_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(["./nowhere"], tmp_path / "out")
+    assert end.value.code == 2
+    assert "./nowhere not found" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_adapters_and_their_base_are_three_models(tiny_adapter_folder, tiny_model_folder, tmp_path):
+    """Each adapter is merged into a folder of its own: the second must not replace the first."""
+    for seed in (5, 6):
+        shutil.copytree(tiny_adapter_folder, tmp_path / f"adapter{seed}")
+        file = tmp_path / f"adapter{seed}/adapter_model.safetensors"
+        generator = torch.Generator().manual_seed(seed)
+        weights = {
+            name: torch.randn(w.shape, generator=generator) if "lora_B" in name else w
+            for name, w in load_file(file).items()
+        }
+        save_file(weights, file)
+    models = [str(tmp_path / "adapter5"), str(tmp_path / "adapter6"), str(tiny_model_folder)]
+    run(models, tmp_path / "out")
+    answers = {name: [r["completion"] for r in predictions(tmp_path / "out") if r["model"] == name] for name in models}
+    first, second, base = answers.values()
+    assert first != base and second != base
+    assert first != second

@@ -1,0 +1,99 @@
+import json
+import statistics
+
+import pytest
+
+from stonk_trainer.tasks.stocks import Arguments, sft_dataset
+from stonk_trainer.tasks.stocks.answer import Forecast, parse
+from stonk_trainer.tasks.stocks.dataset import rl_rows
+from stonk_trainer.tasks.stocks.rewards import score
+from stonk_trainer.tasks.stocks.warmup import warmup_rows
+
+# The default prompt, and the short one of the demo recipes.
+PROMPTS = {
+    "full": Arguments(max_train_samples=2500),
+    "short": Arguments(max_train_samples=2500, history_days=0, indicators=["change_1d", "change_5d", "sma_20"]),
+}
+
+
+@pytest.fixture(scope="module", params=PROMPTS)
+def rows(request):
+    return list(rl_rows(PROMPTS[request.param], "train"))
+
+
+@pytest.fixture(scope="module")
+def texts(rows):
+    return texts_of(rows)
+
+
+def texts_of(rows, seed=42):
+    return [row["completion"][0]["content"] for row in warmup_rows(rows, seed)]
+
+
+def direction(text):
+    return parse(text).direction
+
+
+def test_every_text_is_a_complete_forecast(texts):
+    for text in texts:
+        forecast = parse(text)
+        assert isinstance(forecast, Forecast), text
+        assert forecast.direction in ("UP", "DOWN")
+        assert 0.5 < forecast.confidence <= 0.7 and forecast.move > 0
+        assert text.startswith("<think>\n") and forecast.reasoning
+
+
+def test_the_texts_earn_nearly_everything_by_our_own_rewards(rows, texts):
+    results = [score(text, row) for text, row in zip(texts, rows, strict=True)]
+    assert statistics.fmean(result["data_usage"] for result in results) >= 0.9
+    assert statistics.fmean(result["coherence"] for result in results) >= 0.9
+    claims = [claim for result in results for claim in result["claims"]]
+    assert len(claims) > 3 * len(rows) and all(claim["grounded"] for claim in claims)
+
+
+def test_the_direction_says_nothing_about_the_outcome(rows, texts):
+    """2500 fair coins agree with anything in 50% ± 3% of the cases (three standard errors)."""
+    directions = [direction(text) for text in texts]
+    agreement = statistics.fmean(d == row["label"] for d, row in zip(directions, rows, strict=True))
+    assert len(rows) == 2500 and agreement == pytest.approx(0.5, abs=0.03)
+    assert statistics.fmean(d == "UP" for d in directions) == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_direction_says_nothing_about_the_last_change(rows, texts):
+    changes = [next((f["value"] for f in json.loads(row["facts"]) if f["name"] == "change_1d"), 0) for row in rows]
+    agreement = [(direction(text) == "UP") == (c > 0) for text, c in zip(texts, changes, strict=True) if c]
+    assert statistics.fmean(agreement) == pytest.approx(0.5, abs=0.035)
+
+
+def test_flipped_labels_give_the_same_texts(rows, texts):
+    flipped = [
+        {**row, "label": "UP" if row["label"] == "DOWN" else "DOWN", "next_return": -10 * row["next_return"]}
+        for row in rows
+    ]
+    assert texts_of(flipped) == texts
+
+
+def test_the_confidence_and_the_move_say_nothing_about_the_outcome(rows, texts):
+    confidence = [parse(text).confidence for text in texts]
+    right = [direction(text) == row["label"] for text, row in zip(texts, rows, strict=True)]
+    assert abs(statistics.correlation(confidence, [float(r) for r in right])) < 0.06  # 3 / sqrt(2500)
+
+
+def test_texts_vary_and_depend_on_the_seed_only(rows, texts):
+    some = rows[:200]
+    assert texts_of(some) == texts[:200]
+    assert sum(a != b for a, b in zip(texts_of(some, seed=1), texts, strict=False)) > 150
+    assert texts_of(some[::-1]) == texts[:200][::-1]
+
+
+def test_a_row_with_nothing_but_a_close_still_gets_an_answer():
+    rows = list(rl_rows(Arguments(max_train_samples=20, history_days=0, indicators=[]), "train"))
+    assert all(isinstance(parse(text), Forecast) for text in texts_of(rows))
+
+
+def test_the_dataset_of_the_task_is_these_texts():
+    args = Arguments(max_train_samples=20)
+    data = sft_dataset(args, "train")
+    assert set(data.column_names) == {"prompt", "completion"}
+    assert [c[0]["content"] for c in data["completion"]] == texts_of(list(rl_rows(args, "train")))
+    assert data[0]["completion"][0]["role"] == "assistant"

@@ -1,0 +1,69 @@
+import subprocess
+import sys
+
+import pytest
+
+from stonk_trainer.cli import COMMANDS, main
+
+
+def run(*command):
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+
+
+def test_help_imports_no_heavy_library_and_lists_the_commands():
+    heavy = "('torch', 'transformers', 'trl', 'datasets', 'pandas', 'numpy')"
+    code = (
+        "import sys; from stonk_trainer.cli import main; main(['--help']); "
+        f"print('heavy:', [name for name in {heavy} if name in sys.modules])"
+    )
+    ended = run("-c", code)
+    assert ended.returncode == 0, ended.stderr
+    assert "heavy: []" in ended.stdout
+    for command in COMMANDS:
+        assert f"stonk {command} " in ended.stdout
+
+
+def test_no_command_is_a_request_for_help(capsys):
+    main([])
+    assert "usage: stonk COMMAND" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_one_line_and_status_2(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["gripo", "--config", "x"])
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "error: stonk gripo: no such command; did you mean grpo?\n"
+
+
+def test_the_version_is_the_packages(capsys):
+    from stonk_trainer import __version__
+
+    main(["--version"])
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_merging_what_is_no_adapter_is_one_line_and_status_2(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["merge", str(tmp_path), str(tmp_path / "out")])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--config", "stocks/stage1", "--learning_rat", "1e-5"], ["--learning_rat", "did you mean learning_rate?"]),
+        (["--config", "stocks/demo/stage1", "--model", "./nowhere"], ["./nowhere not found"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml not found"]),
+    ],
+    ids=["unknown flag", "missing model", "missing recipe"],
+)
+def test_wrong_input_is_one_line_on_stderr_and_status_2(flags, words, tmp_path):
+    ended = run("-m", "stonk_trainer.grpo", *flags, "--out", str(tmp_path / "run"))
+    assert ended.returncode == 2
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), ended.stderr
+    assert [word for word in words if word not in lines[0]] == []
+    assert not (tmp_path / "run").exists()

@@ -125,7 +125,7 @@ def teach_form(folder: Path, source: list[str], seed: int) -> Path:
     from trl import SFTConfig, SFTTrainer
 
     from stonk_trainer import models
-    from stonk_trainer.callbacks import use_progress
+    from stonk_trainer.callbacks import watch
     from stonk_trainer.terminal import start_log
 
     start_log()
@@ -151,7 +151,7 @@ def teach_form(folder: Path, source: list[str], seed: int) -> Path:
         train_dataset=Dataset.from_dict({"prompt": list(rows["prompt"]), "completion": completions}),
         **models.training_form(args.model),
     )
-    use_progress(trainer)
+    watch(trainer)
     trainer.train()
     return models.save_best(trainer)
 

@@ -1,4 +1,4 @@
-"""What a run writes and watches: progress lines, the run log, market statistics, the milestone, adaptive KL.
+"""What a run writes and watches: progress lines, logs, market statistics, the milestone, adaptive KL.
 
 The last three need every scored completion. `ScoredGRPOTrainer` hands them over, gathered from all ranks, through
 `on_completions`; the callbacks here that listen are `CompletionCallback`s.
@@ -139,10 +139,14 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{seconds:02d}s"
 
 
-def use_progress(trainer) -> None:
-    """Replace the printing callbacks of Transformers by `Progress`."""
+def watch(trainer) -> None:
+    """Log to `metrics.jsonl`, and replace the printing callbacks of Transformers by `Progress`.
+
+    Call it last: both then see what the other callbacks add to a log.
+    """
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(MetricsLog(trainer.args.output_dir))
     trainer.add_callback(Progress(with_bar=sys.stderr.isatty() and not trainer.args.disable_tqdm))
 
 
@@ -186,7 +190,23 @@ def _write_json(path: Path, content) -> None:
     temporary.replace(path)
 
 
-# ------------------------------------------------------------------------------------------------- run log
+# ------------------------------------------------------------------------------------------------- logs
+
+
+class MetricsLog(TrainerCallback):
+    """`metrics.jsonl`: one JSON line per log of the trainer: `step`, and TRL's own keys (of validation: `eval_…`)."""
+
+    def __init__(self, output_dir: str | Path):
+        self.path = Path(output_dir) / "metrics.jsonl"
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            _keep_lines(self.path, state.global_step)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
 
 class RunLog(CompletionCallback):
@@ -196,13 +216,8 @@ class RunLog(CompletionCallback):
         self.path = Path(path)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """A fresh run starts a fresh log; a resumed one keeps the lines of the steps it keeps."""
-        if not state.is_world_process_zero:
-            return
-        kept = []
-        if state.global_step and self.path.exists():
-            kept = [line for line in read_log(self.path) if line["step"] <= state.global_step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        if state.is_world_process_zero:
+            _keep_lines(self.path, state.global_step)
 
     def on_completions(self, args, state, control, records, training):
         if not training:
@@ -214,6 +229,14 @@ class RunLog(CompletionCallback):
                 line |= record["rewards"]
                 line |= {"total": record["total"], "completion": record["completion"]}
                 file.write(json.dumps(line) + "\n")
+
+
+def _keep_lines(path: Path, until_step: int) -> None:
+    """A fresh run (step 0) starts a fresh log; a resumed one keeps the lines of the steps it keeps."""
+    kept = []
+    if until_step and path.exists():
+        kept = [line for line in read_log(path) if line["step"] <= until_step]
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
 
 def read_log(path: Path) -> list[dict]:

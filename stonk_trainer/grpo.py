@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> None:
             callbacks.Milestone(args.run, args.train.output_dir),
         ],
     )
-    callbacks.use_progress(trainer)
     if args.run.kl_target is not None:
         trainer.add_callback(callbacks.AdaptiveKL(trainer, args.run.kl_target))
+    callbacks.watch(trainer)
     trainer.train(resume_from_checkpoint=args.train.resume_from_checkpoint)
     log.info("saved %s", models.save_best(trainer))
 

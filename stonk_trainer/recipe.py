@@ -91,7 +91,19 @@ class EvalRun:
     """Keys of `stonk eval`."""
 
     models: list[str] = field(
-        default_factory=list, metadata={"help": "One or more models (folder or name), judged on the same rows."}
+        default_factory=list,
+        metadata={"help": "Models (folder or name), judged on the same rows; none: the baselines alone."},
+    )
+    predictions: str | None = field(
+        default=None,
+        metadata={
+            "help": "Judge the forecasts of this JSONL or CSV file (ticker, date, and completion or direction and "
+            "confidence) instead of asking models."
+        },
+    )
+    audit: bool = field(
+        default=False,
+        metadata={"help": "Also look for leaks: in the rows of every split, and in what models recall of outcomes."},
     )
     output_dir: str = field(default="runs/eval", metadata={"help": "Folder for summary.json and predictions.jsonl."})
     split: str = field(
@@ -103,7 +115,21 @@ class EvalRun:
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "Weight of each reward in the total, in the order of `reward`."}
     )
-    seed: int = field(default=42, metadata={"help": "Seed of sampling and of the bootstrap."})
+    cost_bps: float = field(
+        default=5.0, metadata={"help": "Backtest: cost of trading, in hundredths of a percent of the amount traded."}
+    )
+    lag: int = field(
+        default=1,
+        metadata={"help": "Backtest: trading days from a signal to the first return it can earn; at least 1."},
+    )
+    long_only: bool = field(
+        default=False, metadata={"help": "Backtest: hold nothing on a DOWN forecast instead of selling short."}
+    )
+    trials: int | None = field(
+        default=None,
+        metadata={"help": "Strategies tried, for the deflated Sharpe ratio; as many as the table has when left out."},
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of sampling, of LightGBM and of the bootstrap."})
 
 
 @dataclass
@@ -383,9 +409,9 @@ def _check_groups(parser, values: dict[str, Any]) -> None:
 POSITIVE = (
     "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps learning_rate temperature "
     "num_train_epochs max_completion_length max_length lora_r lora_alpha kl_target stats_window milestone_evaluations "
-    "batch_size num_generations_eval"
+    "batch_size num_generations_eval lag trials"
 ).split()
-NOT_NEGATIVE = "beta seed max_grad_norm weight_decay warmup_steps lora_dropout milestone_loss_std".split()
+NOT_NEGATIVE = "beta seed cost_bps max_grad_norm weight_decay warmup_steps lora_dropout milestone_loss_std".split()
 MAY_BE_ZERO = {"eval": ["temperature"]}  # the most probable answer
 
 
@@ -400,10 +426,13 @@ def _check(args: Arguments, given: set[str]) -> None:
                 raise UserError(f"{key}: {value} must be {'0 or more' if zero else 'above 0'}")
     model = args.model
     if args.trainer == "eval":
-        _check_output(args.run.output_dir, args.run.models)
-        if not args.run.models:
-            raise UserError("no model to judge: give --models FOLDER [FOLDER ...]")
-        for name in args.run.models:
+        models = [] if args.run.predictions else args.run.models
+        if not {"models", "predictions"} & given:
+            raise UserError("no model to judge: give --models FOLDER [FOLDER ...]; `models: []`: the baselines alone")
+        if args.run.split == "train" and not (models or args.run.predictions):
+            raise UserError("nothing to judge: baselines are fit on the training split; give --split test, or --models")
+        _check_output(args.run.output_dir, models)
+        for name in models:
             check_folder(name)
         _check_weights(args.run.reward_weights, args.task.reward)
         return

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         train_dataset=train,
         eval_dataset=validation,
     )
-    callbacks.use_progress(trainer)
+    callbacks.watch(trainer)
     trainer.train(resume_from_checkpoint=args.train.resume_from_checkpoint)
     log.info("saved %s", models.save_best(trainer))
 

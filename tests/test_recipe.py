@@ -29,7 +29,7 @@ def models_of_earlier_stages(tmp_path_factory, monkeypatch):
 def trainer_of(path):
     if path.stem.startswith("stage"):
         return "grpo"
-    return {"warmup": "sft", "eval": "eval"}[path.stem]
+    return {"warmup": "sft", "eval": "eval", "baselines": "eval"}[path.stem]
 
 
 def extra_flags(path):

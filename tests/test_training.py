@@ -92,6 +92,7 @@ def test_the_warmup_leaves_a_full_model_recipe_environment_and_log(warmup, tiny_
     assert (recipe["task"], recipe["max_steps"], recipe["max_length"]) == ("stocks", 2, 1024)
     environment = json.loads((warmup / "environment.json").read_text())
     assert environment["seed"] == 42 and environment["packages"]["trl"] and "commit" in environment
+    assert [line["step"] for line in lines(warmup / "metrics.jsonl") if "loss" in line][-1] == 2
     log = (warmup / "training.log").read_text()
     assert "train: 24 rows drawn" in log and "step 2/2  loss" in log and "saved" in log
 
@@ -147,6 +148,15 @@ def test_the_trainer_reports_the_rewards_of_the_log(stage1):
     for step in (1, 2):
         totals = [record["total"] for record in lines(stage1 / "training_log.jsonl") if record["step"] == step]
         assert logged(stage1, step, "reward") == pytest.approx(sum(totals) / len(totals), abs=1e-5)
+
+
+def test_every_log_of_the_trainer_is_a_line_of_the_metrics(stage1):
+    logged_lines = lines(stage1 / "metrics.jsonl")
+    training = [line for line in logged_lines if "reward" in line]
+    assert [line["step"] for line in training] == [1, 2]
+    assert {"loss", "grad_norm", "frac_reward_zero_std", "completions/mean_length"} <= set(training[0])
+    assert training[1]["reward"] == pytest.approx(logged(stage1, 2, "reward"))
+    assert [line["step"] for line in logged_lines if "eval_reward" in line] == [1, 2]
 
 
 def test_stage_one_trains_and_leaves_all_files(stage1, tiny_model_folder):
@@ -247,6 +257,7 @@ def test_beta_is_steered_towards_the_kl_target_and_what_it_was_is_kept(tiny_mode
     history = json.loads((out / f"checkpoint-{STEPS}/trainer_state.json").read_text())["log_history"]
     betas = [entry["beta"] for entry in history if "beta" in entry]
     assert betas == pytest.approx([0.05 * 0.98, 0.05 * 0.98**2])  # far below the target: beta falls
+    assert [line["beta"] for line in lines(out / "metrics.jsonl") if "beta" in line] == pytest.approx(betas)
 
 
 # ------------------------------------------------------------------------------------------------------------ 4 bit

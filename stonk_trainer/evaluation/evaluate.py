@@ -1,11 +1,13 @@
-"""Judge models on held-out rows: `stonk eval --config stocks/eval --models runs/stage2/best_model`.
+"""Judge forecasts on held-out rows: `stonk eval --config stocks/demo/eval --models runs/demo/stage2/best_model`.
 
-All models answer the same rows. Writes `predictions.jsonl` and `summary.json`, whose top level is the last model named
-and whose `models` holds each, and prints a table.
+The forecasts are those of models, asked now, or of a file of saved ones; all answer the same rows, and so do the
+baselines, which are fit on training dates. Writes `predictions.jsonl` and `summary.json`, whose top level is the last
+model named and whose `models` and `baselines` hold each forecaster, and prints tables.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -20,34 +22,123 @@ def main(argv: list[str] | None = None) -> None:
     task, args = load_recipe(argv, trainer="eval")
     run = args.run
 
+    from stonk_trainer.evaluation import predictions, tables
+
+    start_log()
+    findings = []
+    if run.audit:
+        from stonk_trainer.evaluation import audit
+
+        findings = audit.audit_dataset(args.task)
+    if run.predictions:
+        rows, records = predictions.saved_records(run.predictions, task, args)
+    else:
+        rows = list(task.rl_dataset(args.task, run.split))
+        records = model_records(task, args, rows)
+    recall = recall_of_outcomes(task, args, rows, records) if run.audit and not run.predictions else None
+    baselines = task_baselines(task, args, rows)
+    summary = judge(task, args, rows, records, baselines)
+    if run.audit:
+        summary |= {"audit": [dataclasses.asdict(finding) for finding in findings], "recall": recall}
+
+    args.save(run.output_dir)
+    predictions.save(Path(run.output_dir) / "predictions.jsonl", records)
+    (Path(run.output_dir) / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    if run.audit:
+        audit.print_audit(findings)
+    tables.print_summary(summary)
+    log.info("saved %s", Path(run.output_dir) / "summary.json")
+
+
+def model_records(task, args, rows: list[dict]) -> dict[str, list[dict]]:
+    """What each model of the recipe answers to `rows`, as records that keep the completion."""
     from transformers import set_seed
 
     from stonk_trainer import models
-    from stonk_trainer.evaluation.metrics import summarise
 
-    start_log()
-    rows = list(task.rl_dataset(args.task, run.split))
+    run = args.run
     located = {
         name: models.locate_model(name, Path(run.output_dir) / f"model_{i}", args.model.model_revision)
         for i, name in enumerate(run.models, start=1)
     }
-    weights = dict(zip(args.task.reward, run.reward_weights or [1.0] * len(args.task.reward), strict=True))
+    records = {}
+    for name, path in located.items():
+        set_seed(run.seed)
+        completions = generate(path, [row["prompt"] for row in rows], args, label=name)
+        read = task.evaluate(args.task, rows, completions)
+        records[name] = [{**r, "completion": text} for r, text in zip(read, completions, strict=True)]
+    return records
 
-    args.save(run.output_dir)
+
+def task_baselines(task, args, rows: list[dict]) -> dict[str, list[dict]]:
+    """Records of every baseline on `rows`, fit on the training split; none when `rows` are training rows."""
+    from stonk_trainer.evaluation.baselines import baseline_records
+
+    if args.run.split == "train":
+        log.warning("no baselines: they are fit on the training split, which is what is judged here")
+        return {}
+    table = task.feature_table(args.task, args.run.split).set_index(["ticker", "date"])
+    judged = table.loc[[(row["ticker"], row["date"]) for row in rows]].reset_index()
+    return baseline_records(task.feature_table(args.task, "train"), judged, args.run.seed)
+
+
+def judge(task, args, rows, records: dict[str, list[dict]], baselines: dict[str, list[dict]]) -> dict:
+    """The summary: metrics, backtest and paired differences of every forecaster, on one set of resampled days."""
+    from stonk_trainer.evaluation import metrics
+    from stonk_trainer.evaluation.backtest import backtest, buy_and_hold, performance, signals_of
+
+    run = args.run
+    weights = dict(zip(args.task.reward, run.reward_weights or [1.0] * len(args.task.reward), strict=True))
+    bootstrap = metrics.DayBootstrap([row["date"] for row in rows], run.seed)
+    forecasters = {**records, **baselines}
+    trials = run.trials or max(1, len(forecasters))
+    closes = judged_closes(task, args, rows)
     summaries = {}
-    with (Path(run.output_dir) / "predictions.jsonl").open("w") as file:
-        for name, path in located.items():
-            set_seed(run.seed)
-            completions = generate(path, [row["prompt"] for row in rows], args, label=name)
-            records = task.evaluate(args.task, rows, completions)
-            for record, completion in zip(records, completions, strict=True):
-                file.write(json.dumps({"model": name, **record, "completion": completion}) + "\n")
-            summaries[name] = summarise(records, weights, run.seed)
-    last = summaries[run.models[-1]]
-    summary = {"split": run.split, "model": run.models[-1], **last, "models": summaries}
-    (Path(run.output_dir) / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print_table(summaries, run.split)
-    log.info("saved %s", Path(run.output_dir) / "summary.json")
+    for name, its in forecasters.items():
+        summaries[name] = metrics.summarise(its, weights, bootstrap)
+        daily = backtest(signals_of(its, run.long_only), closes, run.cost_bps, run.lag)
+        summaries[name]["backtest"] = performance(daily, trials, run.seed)
+    pairs = list(zip(list(records)[1:], records, strict=False))  # each model against the one named before it
+    pairs += [(name, "majority") for name in records if "majority" in baselines]
+    differences = [
+        {"model": a, "against": b, **metrics.difference(forecasters[a], forecasters[b], bootstrap)} for a, b in pairs
+    ]
+    top = list(records)[-1] if records else None
+    return {
+        "split": run.split,
+        "model": top,
+        **(summaries[top] if top else {}),
+        "models": {name: summaries[name] for name in records},
+        "baselines": {name: summaries[name] for name in baselines},
+        "differences": differences,
+        "buy_and_hold": performance(buy_and_hold(closes, run.cost_bps), 1, run.seed),
+        "costs": {"cost_bps": run.cost_bps, "lag": run.lag, "long_only": run.long_only, "trials": trials},
+    }
+
+
+def judged_closes(task, args, rows: list[dict]):
+    """Closes of the companies of `rows`, from the first row's day to the last day on which its forecast is held."""
+    closes = task.closes(args.task)[sorted({row["ticker"] for row in rows})]
+    first, last = closes.index.searchsorted([min(row["date"] for row in rows), max(row["date"] for row in rows)])
+    return closes.iloc[first : last + args.run.lag + 1]
+
+
+def recall_of_outcomes(task, args, rows: list[dict], records: dict[str, list[dict]]) -> dict[str, dict]:
+    """Accuracy of each model with and without the company's name and the calendar, on the same rows.
+
+    A model that has read about these days while it was pretrained is right more often when it is told which day it is:
+    `difference` is named minus anonymised, with its paired interval; above 0, the accuracy is partly memory.
+    """
+    from stonk_trainer.evaluation.metrics import DayBootstrap, difference
+
+    hidden = dataclasses.replace(args, task=dataclasses.replace(args.task, anonymise=not args.task.anonymise))
+    other_rows = list(task.rl_dataset(hidden.task, args.run.split))
+    bootstrap = DayBootstrap([row["date"] for row in rows], args.run.seed)
+    found = {}
+    for name, other in model_records(task, hidden, other_rows).items():
+        named, anonymised = (other, records[name]) if args.task.anonymise else (records[name], other)
+        found[name] = difference(named, anonymised, bootstrap)["accuracy"]
+    return found
 
 
 def generate(path: str, prompts: list, args, label: str) -> list[str]:
@@ -89,60 +180,6 @@ def generate(path: str, prompts: list, args, label: str) -> list[str]:
         left = seconds / done * (len(order) - done)
         log.info("%s: %d/%d answers, %.1f per second, %.0f s left", label, done, len(order), done / seconds, left)
     return completions
-
-
-def print_table(summaries: dict[str, dict], split: str) -> None:
-    """One column per model, one row per metric, at most 80 columns for three models; no skill stands beside."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    all_ = list(summaries.values())
-    first = all_[0]
-    title = f"{first['n']} {split} rows on {first['dates']} days, {first['base_rate_up']:.1%} of them UP"
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for name in summaries:
-        table.add_column(_short(name, list(summaries)), justify="right")
-    table.add_column("without skill", justify="right", style="dim")
-    table.add_row("readable answers", *(f"{s['parse_rate']:.1%}" for s in all_), "")
-    table.add_row("grounded claims", *(f"{s['grounded_claims']:.2f}" for s in all_), "")
-    for name in first["reward_components"]:
-        table.add_row(f"reward: {name}", *(f"{s['reward_components'][name]:.3f}" for s in all_), "")
-    table.add_row("reward: total", *(f"{s['reward_mean']:.3f}" for s in all_), "", end_section=True)
-    table.add_row("accuracy", *(f"{s['accuracy']:.1%}" for s in all_), f"{first['majority_accuracy']:.1%} majority")
-    table.add_row("  95% interval", *map(_interval, all_), "")
-    table.add_row("  on UP days", *(_percent(s["up_accuracy"]) for s in all_), "")
-    table.add_row("  on DOWN days", *(_percent(s["down_accuracy"]) for s in all_), "")
-    table.add_row("UP forecasts", *(_percent(s["predicted_up_rate"]) for s in all_), "")
-    table.add_row("ROC-AUC", *("-" if s["roc_auc"] is None else f"{s['roc_auc']:.3f}" for s in all_), "0.500")
-    table.add_row("Brier score", *(f"{s['brier']:.3f}" for s in all_), "0.250")
-    console = Console()
-    console.print(table)
-    console.print(
-        "grounded claims: distinct facts an answer cites rightly. majority: always the direction more frequent in "
-        "training. An unreadable answer counts as wrong. The interval resamples days. Brier: squared error of the "
-        "stated probability of UP; lower is better.",
-        style="dim",
-    )
-
-
-def _short(name: str, names: list[str]) -> str:
-    """`runs/demo/stage1/best_model` → stage1, when that still tells the models apart."""
-
-    def short(path: str) -> str:
-        parts = [part for part in Path(path).parts if part not in ("best_model", "best_adapter")]
-        return parts[-1] if parts else path
-
-    return short(name) if len({short(n) for n in names}) == len(names) else name
-
-
-def _interval(summary: dict) -> str:
-    return "-" if summary["accuracy_ci95"] is None else "{:.0%} to {:.0%}".format(*summary["accuracy_ci95"])
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
 
 
 if __name__ == "__main__":

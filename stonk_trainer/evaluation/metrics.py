@@ -1,80 +1,249 @@
-"""Metrics of a set of forecasts, each beside what no skill would earn.
+"""Metrics of a set of forecasts, each with an interval that respects that companies of one day move together.
 
-A record is what `task.evaluate` gives for one completion: label, date, direction, confidence, base_rate_up (share of
-UP in training), rewards by name, grounded_claims.
+A record is what `task.evaluate` gives for one completion, or a baseline for one row: label, date, direction,
+confidence, base_rate_up (share of UP in training), and for completions rewards by name and grounded_claims.
 """
 
 from __future__ import annotations
 
+import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+Interval = tuple[float, float] | None
 
-def p_up(record: dict) -> float:
+BINS = 10  # equal-width bins of the stated probability, for calibration
+
+
+def p_up(record: Mapping) -> float:
     """Stated probability of UP in [0, 1]; 0.5 for an unreadable answer or one without a confidence."""
     if record["direction"] is None or record["confidence"] is None:
         return 0.5
     return record["confidence"] if record["direction"] == "UP" else 1 - record["confidence"]
 
 
-def date_bootstrap(
-    values: Sequence[float], dates: Sequence[str], seed: int, repeats: int = 2000
-) -> tuple[float, float] | None:
-    """95% percentile interval of the mean of `values`, resampling whole dates: companies of one day move together.
+# ---------------------------------------------------------------------------------------------------- intervals
 
-    Cluster bootstrap (Cameron, Gelbach & Miller 2008, section 2): dates are drawn with replacement, all rows of each.
-    None for a single date: it says nothing about other days.
+
+class DayBootstrap:
+    """95% intervals for statistics of rows, by resampling blocks of consecutive days with all rows of each day.
+
+    Circular block bootstrap (Politis & Romano 1992): the days are put on a circle and drawn in blocks of `block` days
+    with replacement, so that what the rows of a day, and of days near each other, have in common stays together. Block
+    length: the cube root of the number of days, the order that is best for a variance (Lahiri 2003, section 5.2).
+    Percentiles are taken a little outside 2.5% and 97.5%, as much wider as Student's t with one degree of freedom per
+    block is than the normal (the expanded percentile interval of Hesterberg 2015, section 4.2), because few blocks vary
+    less than the population. All statistics of one object share their draws: a difference of two is a paired one.
+
+    dates: ISO days, one per row. Fewer than 5 blocks say nothing: every interval is None then.
     """
-    _, day = np.unique(np.asarray(dates), return_inverse=True)
-    sums, counts = np.bincount(day, np.asarray(values, dtype=float)), np.bincount(day)
-    if len(sums) < 2:
-        return None
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(repeats, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+
+    def __init__(self, dates: Sequence[str], seed: int, repeats: int = 2000, block: int | None = None):
+        self.days, self._day = np.unique(np.asarray(dates), return_inverse=True)
+        count = len(self.days)
+        block = block or max(1, round(count ** (1 / 3)))
+        self._blocks = count / block
+        if self._blocks < 5:
+            return
+        starts = np.random.default_rng(seed).integers(count, size=(repeats, -(-count // block)))
+        drawn = ((starts[:, :, None] + np.arange(block)) % count).reshape(repeats, -1)[:, :count]
+        flat = drawn + count * np.arange(repeats)[:, None]
+        # how often each resample holds each day
+        self.counts_RD = np.bincount(flat.ravel(), minlength=repeats * count).reshape(repeats, count).astype(float)
+
+    def mean(self, values: Sequence[float], of: Sequence[bool] | None = None) -> Interval:
+        """Interval of the mean of `values` (one per row), over the rows where `of` is true (all when None)."""
+        values = np.asarray(values, dtype=float)
+        chosen = np.ones(len(values)) if of is None else np.asarray(of, dtype=float)
+        return self.ratio(values * chosen, chosen)
+
+    def ratio(self, numerator: Sequence[float], denominator: Sequence[float]) -> Interval:
+        """Interval of sum(numerator) / sum(denominator), each one value per row."""
+        if self._blocks < 5:
+            return None
+        above_D = np.bincount(self._day, np.asarray(numerator, dtype=float), minlength=len(self.days))
+        below_D = np.bincount(self._day, np.asarray(denominator, dtype=float), minlength=len(self.days))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.interval((self.counts_RD @ above_D) / (self.counts_RD @ below_D))
+
+    def of_days(self, statistic: Callable[..., np.ndarray], *values: Sequence[float]) -> Interval:
+        """Interval of a function of means: `statistic` gets the mean of each of `values` (one per row) per resample."""
+        if self._blocks < 5:
+            return None
+        rows_D = np.bincount(self._day, minlength=len(self.days))
+        sums = (np.bincount(self._day, np.asarray(v, dtype=float), minlength=len(self.days)) for v in values)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.interval(statistic(*(self.counts_RD @ sum_D / (self.counts_RD @ rows_D) for sum_D in sums)))
+
+    def roc_auc(self, scores: Sequence[float], labels: Sequence[bool]) -> Interval:
+        """Interval of the area under the ROC curve of `scores` for `labels` (one each per row); ties count half."""
+        from scipy.sparse import csr_array
+
+        if self._blocks < 5:
+            return None
+        _, rank = np.unique(np.asarray(scores, dtype=float), return_inverse=True)
+        up = np.asarray(labels, dtype=float)
+        shape = len(self.days), int(rank.max()) + 1
+        ups_DK, downs_DK = (csr_array((weight, (self._day, rank)), shape=shape) for weight in (up, 1 - up))
+        areas = []
+        for counts in np.array_split(self.counts_RD, max(1, len(self.counts_RD) * shape[1] // 2_000_000)):
+            ups, downs = counts @ ups_DK, counts @ downs_DK
+            below = np.cumsum(downs, axis=1) - downs / 2
+            with np.errstate(invalid="ignore"):
+                areas.append((ups * below).sum(axis=1) / (ups.sum(axis=1) * downs.sum(axis=1)))
+        return self.interval(np.concatenate(areas))
+
+    def interval(self, statistics_R: np.ndarray) -> Interval:
+        """The interval of a statistic from its value in each resample; None when too few resamples define it."""
+        defined = statistics_R[np.isfinite(statistics_R)]
+        if len(defined) < 0.9 * len(statistics_R):
+            return None
+        tail = 100 * _expanded_tail(self._blocks)
+        low, high = np.percentile(defined, [tail, 100 - tail])
+        return float(low), float(high)
 
 
-def roc_auc(records: Sequence[dict]) -> float | None:
+@functools.lru_cache
+def _expanded_tail(blocks: float) -> float:
+    from scipy.stats import norm, t
+
+    return float(norm.cdf(np.sqrt(blocks / (blocks - 1)) * t.ppf(0.025, blocks - 1)))
+
+
+# ---------------------------------------------------------------------------------------------------- summaries
+
+
+def summarise(records: Sequence[Mapping], weights: Mapping[str, float], bootstrap: DayBootstrap) -> dict:
+    """All metrics of one forecaster on one set of rows. An unreadable answer counts as wrong, and as p_up = 0.5.
+
+    `base_rate_up`: share of UP in these rows. `majority_accuracy`: always forecasting the direction that was the more
+    frequent in training. `up_rate_gap`: forecasts of UP among the readable, minus the share of UP in the same rows; 0
+    when the forecaster has adapted to the market. `brier`: mean squared error of p_up; a constant 0.5 earns 0.25.
+    `ece`: expected calibration error over 10 equal-width bins of p_up (Naeini et al. 2015). `reward_mean`: weighted
+    total. The keys of rewards and claims are there only when the records have them. Intervals end in `_ci95`.
+    """
+    up = np.array([r["label"] == "UP" for r in records])
+    said_up = np.array([r["direction"] == "UP" for r in records])
+    readable = np.array([r["direction"] is not None for r in records])
+    right = np.array([r["direction"] == r["label"] for r in records], dtype=float)
+    stated = np.array([p_up(r) for r in records])
+    majority_up = records[0]["base_rate_up"] >= 0.5
+    gap, squared = np.where(readable, said_up.astype(float) - up, 0.0), (stated - up) ** 2
+    calibration = calibration_curve(stated, up, bootstrap)
+    summary = {
+        "n": len(records),
+        "dates": len(bootstrap.days),
+        "accuracy": float(right.mean()),
+        "accuracy_ci95": bootstrap.mean(right),
+        "up_accuracy": _mean(right[up]),
+        "up_accuracy_ci95": bootstrap.mean(right, of=up),
+        "down_accuracy": _mean(right[~up]),
+        "down_accuracy_ci95": bootstrap.mean(right, of=~up),
+        "base_rate_up": float(up.mean()),
+        "majority_accuracy": float((up == majority_up).mean()),
+        "predicted_up_rate": _mean(said_up[readable]),
+        "up_rate_gap": _mean(gap[readable]),
+        "up_rate_gap_ci95": bootstrap.mean(gap, of=readable),
+        "roc_auc": roc_auc(stated, up),
+        "roc_auc_ci95": bootstrap.roc_auc(stated, up),
+        "brier": float(squared.mean()),
+        "brier_ci95": bootstrap.mean(squared),
+        "ece": sum(bin_["n"] * abs(bin_["p_up"] - bin_["up"]) for bin_ in calibration) / len(records),
+        "parse_rate": float(readable.mean()),
+    }
+    if records[0].get("rewards"):
+        components = {name: statistics.fmean(r["rewards"][name] for r in records) for name in records[0]["rewards"]}
+        summary["reward_mean"] = sum(weights[name] * value for name, value in components.items())
+        summary["reward_components"] = components
+        summary["grounded_claims"] = statistics.fmean(r["grounded_claims"] for r in records)
+    summary["calibration"] = calibration
+    summary["roc"] = roc_curve(stated, up)
+    summary["market_adaptation"] = market_adaptation(records)
+    return summary
+
+
+def difference(of: Sequence[Mapping], against: Sequence[Mapping], bootstrap: DayBootstrap) -> dict:
+    """Paired differences, `of` minus `against`, of two forecasters on the same rows in the same order.
+
+    Accuracy (positive: `of` is right more often), Brier score (negative: `of` states better probabilities), and where
+    both have them each reward. Raises ValueError when the rows differ.
+    """
+    if [(r["ticker"], r["date"]) for r in of] != [(r["ticker"], r["date"]) for r in against]:
+        raise ValueError("a paired difference needs the same rows in the same order")
+
+    def paired(value) -> dict:
+        differences = np.array([value(a) - value(b) for a, b in zip(of, against, strict=True)], dtype=float)
+        return {"difference": float(differences.mean()), "ci95": bootstrap.mean(differences)}
+
+    result = {
+        "accuracy": paired(lambda r: float(r["direction"] == r["label"])),
+        "brier": paired(lambda r: (p_up(r) - (r["label"] == "UP")) ** 2),
+    }
+    if of[0].get("rewards") and against[0].get("rewards"):
+        for name in of[0]["rewards"]:
+            result[f"reward: {name}"] = paired(lambda r, name=name: r["rewards"][name])
+    return result
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+# ---------------------------------------------------------------------------------------------------- curves
+
+
+def roc_auc(stated: np.ndarray, up: np.ndarray) -> float | None:
     """Area under the ROC curve of the stated probability of UP; None when only one direction occurred."""
     from sklearn.metrics import roc_auc_score
 
-    labels = [record["label"] == "UP" for record in records]
-    return float(roc_auc_score(labels, [p_up(r) for r in records])) if len(set(labels)) == 2 else None
+    return float(roc_auc_score(up, stated)) if 0 < up.sum() < len(up) else None
 
 
-def summarise(records: Sequence[dict], weights: dict[str, float], seed: int) -> dict:
-    """All metrics of one model on one set of rows. An unreadable answer counts as wrong, and as p_up = 0.5.
+def roc_curve(stated: np.ndarray, up: np.ndarray, points: int = 200) -> dict[str, list[float]] | None:
+    """The ROC curve in at most `points` points, false and true positive rates rising from 0 to 1; None as above."""
+    from sklearn.metrics import roc_curve as curve
 
-    `majority_accuracy`: always forecasting the direction that was the more frequent in training. `base_rate_up`: share
-    of UP in these rows. `brier`: mean squared error of p_up; a constant 0.5 earns 0.25. `reward_mean`: weighted total.
-    """
-    ups = [r for r in records if r["label"] == "UP"]
-    downs = [r for r in records if r["label"] == "DOWN"]
-    right = [float(r["direction"] == r["label"]) for r in records]
-    majority = "UP" if records[0]["base_rate_up"] >= 0.5 else "DOWN"
-    components = {name: statistics.fmean(r["rewards"][name] for r in records) for name in records[0]["rewards"]}
-    readable = [r for r in records if r["direction"] is not None]
+    if not 0 < up.sum() < len(up):
+        return None
+    false_positive, true_positive, _ = curve(up, stated)
+    kept = np.unique(np.linspace(0, len(false_positive) - 1, points).round().astype(int))
     return {
-        "n": len(records),
-        "dates": len({r["date"] for r in records}),
-        "accuracy": statistics.fmean(right),
-        "accuracy_ci95": date_bootstrap(right, [r["date"] for r in records], seed),
-        "up_accuracy": _share(ups, lambda r: r["direction"] == "UP"),
-        "down_accuracy": _share(downs, lambda r: r["direction"] == "DOWN"),
-        "base_rate_up": len(ups) / len(records),
-        "majority_accuracy": _share(records, lambda r: r["label"] == majority),
-        "predicted_up_rate": _share(readable, lambda r: r["direction"] == "UP"),
-        "roc_auc": roc_auc(records),
-        "brier": statistics.fmean((p_up(r) - (r["label"] == "UP")) ** 2 for r in records),
-        "parse_rate": len(readable) / len(records),
-        "reward_mean": sum(weights[name] * value for name, value in components.items()),
-        "reward_components": components,
-        "grounded_claims": statistics.fmean(r["grounded_claims"] for r in records),
+        "false_positive_rate": false_positive[kept].round(5).tolist(),
+        "true_positive_rate": true_positive[kept].round(5).tolist(),
     }
 
 
-def _share(records: Sequence[dict], condition) -> float | None:
-    return sum(map(condition, records)) / len(records) if records else None
+def calibration_curve(stated: np.ndarray, up: np.ndarray, bootstrap: DayBootstrap) -> list[dict]:
+    """Per filled bin of p_up: its mean, the share of UP with its interval, and the number of rows."""
+    which = np.minimum((stated * BINS).astype(int), BINS - 1)
+    return [
+        {
+            "p_up": float(stated[inside].mean()),
+            "up": float(up[inside].mean()),
+            "n": int(inside.sum()),
+            "ci95": bootstrap.mean(up, of=inside),
+        }
+        for inside in (which == bin_ for bin_ in np.unique(which))
+    ]
+
+
+def market_adaptation(records: Sequence[Mapping]) -> list[dict]:
+    """Share of UP by calendar quarter: among the readable forecasts, and in the market on the same rows."""
+    quarters: dict[str, list[Mapping]] = {}
+    for record in records:
+        year, month = record["date"][:4], int(record["date"][5:7])
+        quarters.setdefault(f"{year}Q{(month + 2) // 3}", []).append(record)
+    shares = []
+    for period, rows in sorted(quarters.items()):
+        readable = [r for r in rows if r["direction"] is not None]
+        shares.append(
+            {
+                "period": period,
+                "n": len(rows),
+                "predicted_up_rate": statistics.fmean(r["direction"] == "UP" for r in readable) if readable else None,
+                "actual_up_rate": statistics.fmean(r["label"] == "UP" for r in rows),
+            }
+        )
+    return shares

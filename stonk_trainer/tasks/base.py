@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pandas import DataFrame
 
 Row = dict[str, Any]
 
@@ -35,6 +36,14 @@ class Task(Protocol):
     @staticmethod
     def evaluate(args: Any, rows: Sequence[Row], completions: Sequence[str]) -> list[Row]:
         """One record per completion: what `record` says, and each reward by name."""
+
+    @staticmethod
+    def feature_table(args: Any, split: str) -> DataFrame:
+        """All rows of a split for classical models: ticker, date, label, next_return, features named `x_…`."""
+
+    @staticmethod
+    def closes(args: Any) -> DataFrame:
+        """Prices for the backtest: a row per day, a column per ticker."""
 
     @staticmethod
     def run_log_name(args: Any) -> str:

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stonk_trainer.evaluation import evaluate
-from stonk_trainer.evaluation.metrics import summarise
+from stonk_trainer.evaluation.metrics import DayBootstrap, summarise
 
 REQUIRED = [
     "n",
@@ -23,7 +23,8 @@ SMALL = ["--dtype", "float32", "--max_eval_samples", "24", "--batch_size", "10",
 
 
 def run(models, out, *flags):
-    evaluate.main(["--config", "stocks/demo/eval", "--models", *map(str, models), "--out", str(out), *SMALL, *flags])
+    named = ["--models", *map(str, models)] if models else []
+    evaluate.main(["--config", "stocks/demo/eval", *named, "--out", str(out), *SMALL, *flags])
     return json.loads((out / "summary.json").read_text())
 
 
@@ -45,7 +46,8 @@ def test_the_summary_has_every_key_and_agrees_with_the_predictions(judged, tiny_
     records = [record for record in predictions(out) if record["model"] == str(tiny_model_folder)]
     assert len(records) == summary["n"] == 24
     weights = {"accuracy": 0.35, "magnitude": 0.15, "data_usage": 0.3, "coherence": 0.2}
-    recomputed = json.loads(json.dumps(summarise(records, weights, seed=42)))
+    bootstrap = DayBootstrap([record["date"] for record in records], seed=42)
+    recomputed = json.loads(json.dumps(summarise(records, weights, bootstrap)))
     assert {key: summary[key] for key in recomputed} == recomputed
     low, high = summary["accuracy_ci95"]
     assert low <= summary["accuracy"] <= high
@@ -75,7 +77,7 @@ def test_all_models_answer_the_same_rows(judged, tiny_adapter_folder, tiny_model
 def test_the_table_shows_the_model_beside_what_needs_no_skill(tiny_model_folder, tmp_path, capsys):
     run([tiny_model_folder], tmp_path / "out", "--temperature", "0")
     text = capsys.readouterr().out
-    for words in ("majority", "95% interval", "Brier", "0.250", "ROC-AUC", "readable answers"):
+    for words in ("readable", "95% interval", "Brier", "0.250", "majority", "persistence", "lightgbm", "buy & hold"):
         assert words in text
 
 
@@ -132,3 +134,63 @@ def test_two_adapters_and_their_base_are_three_models(tiny_adapter_folder, tiny_
     first, second, base = answers.values()
     assert first != base and second != base
     assert first != second
+
+
+def test_every_forecaster_is_judged_on_the_same_rows_with_its_interval(judged, tiny_adapter_folder, tiny_model_folder):
+    summary, _ = judged
+    forecasters = summary["models"] | summary["baselines"]
+    assert list(summary["baselines"]) == ["majority", "prior", "persistence", "logistic", "lightgbm"]
+    assert {s["n"] for s in forecasters.values()} == {24}
+    for s in forecasters.values():
+        assert s["accuracy_ci95"][0] <= s["accuracy"] <= s["accuracy_ci95"][1]
+        assert s["backtest"]["dates"] == summary["buy_and_hold"]["dates"]
+    assert summary["baselines"]["majority"]["accuracy"] == summary["majority_accuracy"]
+
+
+def test_models_are_compared_in_pairs_and_with_the_majority(judged, tiny_adapter_folder, tiny_model_folder):
+    summary, _ = judged
+    adapter, base = str(tiny_adapter_folder), str(tiny_model_folder)
+    pairs = [(pair["model"], pair["against"]) for pair in summary["differences"]]
+    assert pairs == [(base, adapter), (adapter, "majority"), (base, "majority")]
+    for pair in summary["differences"]:
+        values = [
+            ({**summary["models"], **summary["baselines"]})[pair[key]]["accuracy"] for key in ("model", "against")
+        ]
+        assert pair["accuracy"]["difference"] == pytest.approx(values[0] - values[1])
+    assert "reward: coherence" in summary["differences"][0] and "reward: coherence" not in summary["differences"][1]
+
+
+def test_saved_answers_are_judged_as_they_were_when_fresh(judged, tmp_path):
+    fresh, out = judged
+    again = run([], tmp_path / "again", "--predictions", str(out / "predictions.jsonl"))
+    assert again["models"] == fresh["models"] and again["differences"] == fresh["differences"]
+
+
+def test_baselines_alone_are_judged_on_every_row(tmp_path, capsys):
+    flags = ["--config", "stocks/baselines", "--tickers", "KO", "--out", str(tmp_path), "--trials", "20"]
+    evaluate.main(flags)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["models"] == {} and summary["model"] is None
+    assert summary["baselines"]["logistic"]["n"] > 900
+    assert "best of 20 strategies" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_backtest_ends_with_the_last_outcome(judged):
+    summary, out = judged
+    last = max(record["date"] for record in predictions(out))
+    assert summary["buy_and_hold"]["dates"][-2] == last  # its outcome is known the trading day after
+
+
+@pytest.mark.parametrize("flags, words", [(["--lag", "0"], "lag"), (["--cost_bps", "-1"], "cost_bps")])
+def test_a_backtest_that_cannot_be_is_refused(flags, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        evaluate.main(["--config", "stocks/baselines", "--out", str(tmp_path / "out"), *flags])
+    assert end.value.code == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_on_training_rows_there_are_no_baselines(tiny_model_folder, tmp_path, capsys):
+    assert run([tiny_model_folder], tmp_path / "model", "--split", "train")["baselines"] == {}
+    with pytest.raises(SystemExit) as end:
+        evaluate.main(["--config", "stocks/baselines", "--split", "train", "--out", str(tmp_path / "alone")])
+    assert end.value.code == 2 and "nothing to judge" in capsys.readouterr().err

@@ -116,6 +116,20 @@ def rl_dataset(args: Arguments, split: str):
     return rl_rows(args, split)
 
 
+def feature_table(args: Arguments, split: str):
+    """Usable rows of one split with the numbers that classical models read; see `features.feature_table`."""
+    from stonk_trainer.tasks.stocks import features
+
+    return features.feature_table(args, split)
+
+
+def closes(args: Arguments):
+    """Closes, a row per day and a column per ticker; see `features.closes`."""
+    from stonk_trainer.tasks.stocks import features
+
+    return features.closes(args)
+
+
 def reward_functions(args: Arguments):
     """The reward functions named in `args.reward`, for TRL."""
     from stonk_trainer.tasks.stocks import rewards

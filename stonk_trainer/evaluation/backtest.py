@@ -1,0 +1,158 @@
+"""What a forecast would have earned: positions from the next day on, costs, and buy-and-hold beside it.
+
+A signal is formed from the close of day t. It is held from then on, so the first return it meets is that of day t + 1
+(close t to close t + 1); `lag=2` trades one day later still. The interface has no way to apply a signal to the return
+of its own day: positions are shifted inside, and a lag below 1 is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from stonk_trainer.evaluation.metrics import DayBootstrap
+
+YEAR = 252  # trading days
+
+
+def backtest(signals: pd.DataFrame, closes: pd.DataFrame, cost_bps: float = 5.0, lag: int = 1) -> pd.DataFrame:
+    """Daily results of trading `signals` on `closes`.
+
+    signals: a row per day of the signal, a column per ticker, in [-1, 1]; NaN is no forecast and no position.
+    closes: prices > 0, a row per trading day, a column per ticker; days and tickers of `signals` must be among them.
+    Each day's capital is divided equally among that day's signals, so weights w sum to at most 1 in magnitude:
+
+        w[t, i]    = signal[t, i] / (number of signals on day t)
+        gross[t]   = sum_i w[t - lag, i] · (close[t, i] / close[t-1, i] - 1)       a missing price moves nothing
+        turnover[t]= sum_i |w[t - lag, i] - w[t - lag - 1, i]|                      weights before the first are 0
+        net[t]     = gross[t] - turnover[t] · cost_bps / 10000
+        equity[t]  = equity[t-1] · (1 + net[t]),  equity on the first day = 1
+
+    Returns a row per trading day from the first signal to the last close, with columns gross, net, turnover, exposure
+    (sum of |w| held) and equity. The drift of weights within a day's holding is ignored, the last position is marked
+    and not sold. Raises ValueError for a lag below 1, signals outside [-1, 1], unknown days or tickers, unsorted days.
+    """
+    if lag < 1 or lag != int(lag):
+        raise ValueError(f"lag: {lag}: a signal formed from a day's close can be held from the next day on: 1 or more")
+    if not (signals.index.is_monotonic_increasing and closes.index.is_monotonic_increasing):
+        raise ValueError("the days of signals and closes must be sorted")
+    if not (signals.index.is_unique and closes.index.is_unique):
+        raise ValueError("a day stands twice in the signals or the closes")
+    if unknown := set(signals.columns) - set(closes.columns):
+        raise ValueError(f"signals without prices: {', '.join(map(str, sorted(unknown)))}")
+    if len(unknown := signals.index.difference(closes.index)):
+        raise ValueError(f"signals on days without prices: {unknown[0]}")
+    if (signals.abs() > 1).any(axis=None):
+        raise ValueError("signals must lie in [-1, 1]")
+    prices = closes.loc[signals.index[0] :, signals.columns]
+    weights = signals.div(signals.notna().sum(axis=1).replace(0, 1), axis=0).reindex(prices.index).fillna(0.0)
+    held = weights.shift(lag, fill_value=0.0)
+    returns = prices.ffill().pct_change(fill_method=None).fillna(0.0)
+    gross = (held * returns).sum(axis=1)
+    turnover = (held - held.shift(1, fill_value=0.0)).abs().sum(axis=1)
+    net = gross - turnover * cost_bps / 1e4
+    return pd.DataFrame(
+        {
+            "gross": gross,
+            "net": net,
+            "turnover": turnover,
+            "exposure": held.abs().sum(axis=1),
+            "equity": (1 + net).cumprod(),
+        }
+    )
+
+
+def buy_and_hold(closes: pd.DataFrame, cost_bps: float = 5.0) -> pd.DataFrame:
+    """Equal amounts of every ticker bought at the first close and held; same columns as `backtest`.
+
+    closes: as in `backtest`; a ticker without a price on the first day is bought at its first price, and cash until
+    then.
+    """
+    prices = closes.ffill()
+    equity = (prices / prices.bfill().iloc[0]).fillna(1.0).mean(axis=1)
+    turnover = pd.Series(0.0, closes.index)
+    turnover.iloc[1 if len(turnover) > 1 else 0] = 1.0
+    gross = equity.pct_change().fillna(0.0)
+    net = gross - turnover * cost_bps / 1e4
+    exposure = (turnover.cumsum() > 0).astype(float)
+    columns = {"gross": gross, "net": net, "turnover": turnover, "exposure": exposure, "equity": (1 + net).cumprod()}
+    return pd.DataFrame(columns)
+
+
+def performance(daily: pd.DataFrame, trials: int, seed: int) -> dict:
+    """Figures of a result of `backtest`: returns as fractions, the Sharpe ratio per year at no risk-free rate.
+
+    `sharpe_ci95` resamples blocks of days. `deflated_sharpe` is the probability that the true Sharpe ratio is above
+    what the best of `trials` strategies without skill would show by luck (Bailey & López de Prado 2014, equations 1 and
+    2, with the variance of the Sharpe ratio across trials taken as that of a ratio that is truly 0, 1 / (days - 1)).
+    None where there is nothing to measure: fewer than 3 days, or no position ever.
+    """
+    net = daily["net"].to_numpy()[1:]  # on the first day nothing is held yet
+    equity = daily["equity"].to_numpy()
+    spread = float(net.std(ddof=1)) if len(net) > 2 else 0.0
+    ratio = float(net.mean()) / spread if spread > 1e-12 else None
+    return {
+        "total_return": float(equity[-1] - 1),
+        "annual_return": float(equity[-1] ** (YEAR / len(net)) - 1) if len(net) and equity[-1] > 0 else None,
+        "annual_volatility": spread * math.sqrt(YEAR),
+        "sharpe": None if ratio is None else ratio * math.sqrt(YEAR),
+        "sharpe_ci95": None if ratio is None else _sharpe_interval(net, daily.index[1:], seed),
+        "deflated_sharpe": None if ratio is None else deflated_sharpe(net, trials),
+        "trials": trials,
+        "max_drawdown": float((equity / np.maximum.accumulate(equity) - 1).min()),
+        "turnover": float(daily["turnover"].sum() / max(1, len(net)) * YEAR),
+        "exposure": float(daily["exposure"].iloc[1:].mean()) if len(net) else 0.0,
+        "dates": [f"{day:%Y-%m-%d}" for day in daily.index],
+        "equity": equity.round(6).tolist(),
+    }
+
+
+def _sharpe_interval(net: np.ndarray, days: pd.Index, seed: int) -> tuple[float, float] | None:
+    bootstrap = DayBootstrap([f"{day:%Y-%m-%d}" for day in days], seed)
+    return bootstrap.of_days(lambda mean, square: mean / np.sqrt(square - mean**2) * math.sqrt(YEAR), net, net**2)
+
+
+def deflated_sharpe(net: Sequence[float], trials: int) -> float:
+    """The deflated Sharpe ratio of daily returns `net`, a probability in [0, 1]; see `performance`.
+
+    Raises ValueError for fewer than 1 trial.
+    """
+    from scipy.stats import kurtosis, skew
+
+    if trials < 1:
+        raise ValueError(f"trials: {trials} must be at least 1")
+    net = np.asarray(net, dtype=float)
+    ratio = float(net.mean() / net.std(ddof=1))
+    shape = float(skew(net)), float(kurtosis(net, fisher=False))
+    return probability_of_skill(ratio, len(net), *shape, best_by_luck(trials, 1 / (len(net) - 1)))
+
+
+def best_by_luck(trials: int, variance: float) -> float:
+    """Expected maximum of `trials` Sharpe ratios that are truly 0 and vary by `variance` (equation 1 of the paper)."""
+    from scipy.stats import norm
+
+    if trials == 1:
+        return 0.0
+    quantiles = norm.ppf([1 - 1 / trials, 1 - 1 / (trials * math.e)])
+    return math.sqrt(variance) * float(np.dot([1 - np.euler_gamma, np.euler_gamma], quantiles))
+
+
+def probability_of_skill(ratio: float, days: int, skewness: float, kurtosis: float, benchmark: float) -> float:
+    """P(true Sharpe ratio > benchmark), both per day (equation 2); `kurtosis` is 3 for a normal distribution."""
+    from scipy.stats import norm
+
+    scale = 1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2
+    return float(norm.cdf((ratio - benchmark) * math.sqrt(days - 1) / math.sqrt(scale)))
+
+
+def signals_of(records: Sequence[dict], long_only: bool) -> pd.DataFrame:
+    """Signals of a forecaster's records: UP is +1, DOWN is -1 (0 when `long_only`), an unreadable answer none."""
+    down = 0.0 if long_only else -1.0
+    values = {"UP": 1.0, "DOWN": down, None: np.nan}
+    frame = pd.DataFrame({"date": [r["date"] for r in records], "ticker": [r["ticker"] for r in records]})
+    frame["signal"] = [values[r["direction"]] for r in records]
+    frame["date"] = pd.to_datetime(frame["date"])
+    return frame.pivot(index="date", columns="ticker", values="signal").sort_index()

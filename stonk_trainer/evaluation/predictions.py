@@ -1,0 +1,112 @@
+"""Forecasts kept in a file: what `stonk eval` writes, and what it can judge again without asking a model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from stonk_trainer.errors import UserError
+from stonk_trainer.terminal import log
+
+
+def save(path: Path, records: Mapping[str, list[dict]]) -> None:
+    """One JSON line per forecast: its model, and the record."""
+    with path.open("w") as file:
+        for name, its in records.items():
+            for record in its:
+                file.write(json.dumps({"model": name, **record}) + "\n")
+
+
+def saved_records(name: str, task, args) -> tuple[list[dict], dict[str, list[dict]]]:
+    """The rows of the split that a file forecasts, and the records of each of its models on them, in one order.
+
+    The file is JSON lines or a CSV with `ticker` and `date` (the day of the row, YYYY-MM-DD), optionally `model` (else
+    the file's name), and either `completion`, which is read and scored as a fresh answer would be, or `direction` (UP,
+    DOWN or empty) with optional `confidence` (of that direction, in [0, 1]) and `move` (fraction). Forecasts outside
+    the split are left out, and so are rows that one of several models lacks. Raises UserError for a line that is wrong,
+    two forecasts of one model for one row, and a file without any row of the split.
+    """
+    path = Path(name).expanduser()
+    forecasts: dict[str, dict[tuple[str, str], dict]] = {}
+    for number, line in _lines(path):
+        key = _key(line, f"{path}:{number}")
+        of_model = forecasts.setdefault(str(line.get("model") or path.stem), {})
+        if key in of_model:
+            raise UserError(f"{path}:{number}: a second forecast for {key[0]} on {key[1]}: keep one")
+        of_model[key] = _checked(line, f"{path}:{number}")
+    args.task.max_eval_samples = None
+    rows = [
+        row
+        for row in task.rl_dataset(args.task, args.run.split)
+        if all((row["ticker"], row["date"]) in of_model for of_model in forecasts.values())
+    ]
+    if not rows:
+        raise UserError(f"predictions: {path} has no row of the {args.run.split} split for every model in it")
+    for model, of_model in forecasts.items():
+        if len(of_model) > len(rows):
+            log.warning("%s: %d of %d forecasts are judged", model, len(rows), len(of_model))
+    return rows, {model: _records(task, args, rows, of_model) for model, of_model in forecasts.items()}
+
+
+def _lines(path: Path) -> list[tuple[int, dict]]:
+    """(line number, fields) of each line of a JSONL or CSV file; empty CSV fields are None."""
+    if not path.is_file():
+        raise UserError(f"predictions: {path} not found")
+    if path.suffix.lower() == ".csv":
+        import csv
+
+        with path.open(newline="") as file:
+            lines = [{k: v or None for k, v in line.items() if k} for line in csv.DictReader(file)]
+        numbered = list(enumerate(lines, start=2))
+    else:
+        numbered = []
+        for number, text in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                numbered.append((number, json.loads(text)))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}:{number} is not JSON: {error.msg}") from error
+    if not numbered:
+        raise UserError(f"predictions: {path} is empty")
+    return numbered
+
+
+def _key(line: dict, where: str) -> tuple[str, str]:
+    if not isinstance(line, dict) or not line.get("ticker") or not line.get("date"):
+        raise UserError(f"{where}: a forecast needs ticker and date")
+    return str(line["ticker"]), str(line["date"])[:10]
+
+
+def _checked(line: dict, where: str) -> dict:
+    if line.get("completion") is not None:
+        return line
+    if "direction" not in line:
+        raise UserError(f"{where}: a forecast needs a completion, or a direction (UP, DOWN)")
+    direction = line["direction"] and str(line["direction"]).upper()
+    if direction not in ("UP", "DOWN", None):
+        raise UserError(f"{where}: direction {line['direction']} is not UP, DOWN or empty")
+    try:
+        confidence, move = (None if line.get(k) is None else float(line[k]) for k in ("confidence", "move"))
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: confidence and move must be numbers") from None
+    if confidence is not None and not 0 <= confidence <= 1:
+        raise UserError(f"{where}: confidence {confidence} is outside [0, 1]")
+    if move is not None and not math.isfinite(move):
+        raise UserError(f"{where}: move {move} is not finite")
+    return {"direction": direction, "confidence": confidence, "move": move}
+
+
+def _records(task, args, rows: list[dict], forecasts: dict[tuple[str, str], dict]) -> list[dict]:
+    lines = [forecasts[row["ticker"], row["date"]] for row in rows]
+    if all("completion" in line for line in lines):
+        texts = [line["completion"] for line in lines]
+        return [
+            {**record, "completion": text}
+            for record, text in zip(task.evaluate(args.task, rows, texts), texts, strict=True)
+        ]
+    known = ("ticker", "date", "label", "next_return", "base_rate_up")
+    return [
+        {**{key: row[key] for key in known}, **{key: line.get(key) for key in ("direction", "confidence", "move")}}
+        for row, line in zip(rows, lines, strict=True)
+    ]

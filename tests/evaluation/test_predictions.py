@@ -1,0 +1,101 @@
+import csv
+import json
+
+import pytest
+
+from stonk_trainer.errors import UserError
+from stonk_trainer.evaluation import predictions
+from stonk_trainer.recipe import load_recipe
+from stonk_trainer.tasks import stocks
+
+ANSWER = "The share is at its close.\nPrediction: {}\nConfidence: 60%"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return list(stocks.rl_dataset(stocks.Arguments(tickers=["KO"], history_days=0), "test"))
+
+
+def saved(path):
+    flags = ["--config", "stocks/demo/eval", "--tickers", "KO", "--predictions", str(path)]
+    task, args = load_recipe(flags, "eval")
+    return predictions.saved_records(str(path), task, args)
+
+
+def jsonl(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def forecast(row, **fields):
+    return {"ticker": row["ticker"], "date": row["date"], "direction": "UP", **fields}
+
+
+def test_a_csv_of_directions_needs_no_completion(rows, tmp_path):
+    path = tmp_path / "mine.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["ticker", "date", "direction", "confidence"])
+        writer.writeheader()
+        writer.writerow(forecast(rows[3], direction="down", confidence=0.7))
+        writer.writerow(forecast(rows[1], direction="", confidence=""))
+    judged, records = saved(path)
+    assert [row["date"] for row in judged] == [rows[1]["date"], rows[3]["date"]]
+    assert list(records) == ["mine"]
+    unread, down = records["mine"]
+    assert (unread["direction"], unread["confidence"]) == (None, None)
+    assert (down["direction"], down["confidence"], down["label"]) == ("DOWN", 0.7, rows[3]["label"])
+
+
+def test_completions_are_read_and_scored_as_fresh_ones(rows, tmp_path):
+    lines = [{**forecast(row), "direction": "DOWN", "completion": ANSWER.format("UP")} for row in rows[:5]]
+    _, records = saved(jsonl(tmp_path / "a.jsonl", lines))
+    for record, row in zip(records["a"], rows, strict=False):
+        assert record["direction"] == "UP" and record["confidence"] == 0.6  # of the completion, not of the line
+        assert record["rewards"]["accuracy"] == pytest.approx(1 - (0.6 - (row["label"] == "UP")) ** 2)
+
+
+def test_what_is_saved_is_read_back(rows, tmp_path):
+    lines = [{**forecast(row), "model": "m", "completion": ANSWER.format("UP")} for row in rows[:5]]
+    _, records = saved(jsonl(tmp_path / "a.jsonl", lines))
+    predictions.save(tmp_path / "b.jsonl", records)
+    assert saved(tmp_path / "b.jsonl")[1] == records
+
+
+def test_two_models_are_judged_on_the_rows_they_share(rows, tmp_path):
+    lines = [forecast(row, model="one") for row in rows[:10]] + [forecast(row, model="two") for row in rows[5:15]]
+    judged, records = saved(jsonl(tmp_path / "a.jsonl", lines))
+    assert [row["date"] for row in judged] == [row["date"] for row in rows[5:10]]
+    assert len(records["one"]) == len(records["two"]) == 5
+
+
+def test_days_outside_the_split_are_left_out(rows, tmp_path):
+    judged, _ = saved(
+        jsonl(tmp_path / "a.jsonl", [forecast(rows[0]), forecast({"ticker": "KO", "date": "2004-01-05"})])
+    )
+    assert len(judged) == 1
+
+
+@pytest.mark.parametrize(
+    "lines, words",
+    [
+        ([{"ticker": "KO", "date": "2004-01-05", "direction": "UP"}], "no row of the test split"),
+        ([{"date": "2020-01-06", "direction": "UP"}], r"a\.jsonl:1: a forecast needs ticker and date"),
+        ([{"ticker": "KO", "date": "2020-01-06"}], "needs a completion, or a direction"),
+        ([{"ticker": "KO", "date": "2020-01-06", "direction": "FLAT"}], "FLAT is not UP, DOWN"),
+        ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP", "confidence": 63}], r"outside \[0, 1\]"),
+        ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP", "confidence": "high"}], "must be numbers"),
+        ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP"}] * 2, r"a\.jsonl:2: a second forecast"),
+        ([], "is empty"),
+    ],
+)
+def test_a_wrong_line_is_named(lines, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        saved(jsonl(tmp_path / "a.jsonl", lines))
+
+
+def test_a_missing_file_and_a_half_line_are_named(tmp_path):
+    with pytest.raises(UserError, match="not found"):
+        saved(tmp_path / "nowhere.jsonl")
+    (tmp_path / "a.jsonl").write_text('{"ticker": "KO", "da')
+    with pytest.raises(UserError, match=r"a\.jsonl:1 is not JSON"):
+        saved(tmp_path / "a.jsonl")

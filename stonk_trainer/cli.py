@@ -18,6 +18,13 @@ COMMANDS = {
         "judge models on held-out dates",
         "--config stocks/demo/eval --models runs/demo/stage2/best_model",
     ),
+    "score": (
+        "stonk_trainer.evaluation.score",
+        "main",
+        "why an answer earned what it did; gaming in a run's log",
+        "--log runs/demo/stage1/training_log.jsonl --rebuild",
+    ),
+    "report": ("stonk_trainer.evaluation.report", "main", "a run as one web page", "runs/demo"),
     "merge": ("stonk_trainer.models", "merge_main", "adapter -> full checkpoint", "runs/stage1/best_adapter merged"),
 }
 
@@ -44,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def usage() -> str:
     lines = ["usage: stonk COMMAND [--config RECIPE] [--key value ...]", "", "commands:"]
-    lines += [f"  {name:<7}{text}" for name, (_, _, text, _) in COMMANDS.items()]
+    lines += [f"  {name:<8}{text}" for name, (_, _, text, _) in COMMANDS.items()]
     lines += ["", "examples:"]
     lines += [f"  stonk {name} {example}" for name, (_, _, _, example) in COMMANDS.items()]
     return "\n".join([*lines, "", "stonk COMMAND --help lists the keys of a command."])

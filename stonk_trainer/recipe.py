@@ -163,7 +163,7 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
     argv = list(sys.argv[1:] if argv is None else argv)
     command = f"stonk {trainer} {shlex.join(argv)}"
     path, flags = _take_option(argv, "--config")
-    file_values = _read_yaml(path) if path else {}
+    file_values = read_yaml(path) if path else {}
     flag_task, flags = _take_option(flags, "--task")
     task_name = flag_task or file_values.get("task")
     if task_name is None and {"-h", "--help"} & set(flags):
@@ -254,7 +254,7 @@ def find_recipe(name: str) -> Path:
     raise UserError(f"recipe {name} not found: give a YAML file, or the name of a shipped one such as stocks/stage1")
 
 
-def _read_yaml(name: str) -> dict[str, Any]:
+def read_yaml(name: str) -> dict[str, Any]:
     path = find_recipe(name)
     try:
         values = yaml.load(path.read_text(), _UniqueKeyLoader)  # noqa: S506 (a SafeLoader)

@@ -18,6 +18,7 @@ demo: setup
 	$(BIN)/stonk grpo --config recipes/stocks/demo/stage1.yaml
 	$(BIN)/stonk grpo --config recipes/stocks/demo/stage2.yaml
 	$(BIN)/stonk eval --config recipes/stocks/demo/eval.yaml
+	$(BIN)/stonk report runs/demo
 
 test: setup
 	$(BIN)/python -m pytest

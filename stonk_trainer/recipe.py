@@ -109,6 +109,16 @@ class EvalRun:
     split: str = field(
         default="test", metadata={"help": "Split to judge on.", "choices": ["train", "validation", "test"]}
     )
+    audit_rows: str | None = field(
+        default=None,
+        metadata={
+            "help": "Only look for leaks, in rows built elsewhere: a folder with train, validation and test as .jsonl or "
+            ".parquet."
+        },
+    )
+    audit_prices: str | None = field(
+        default=None, metadata={"help": "CSV of prices (ticker, date, close) to check audit_rows against."}
+    )
     batch_size: int = field(default=32, metadata={"help": "Prompts generated together."})
     max_completion_length: int = field(default=512, metadata={"help": "Longest answer, in tokens."})
     temperature: float = field(default=0.0, metadata={"help": "0: the most probable answer; above: sampled."})
@@ -426,10 +436,10 @@ def _check(args: Arguments, given: set[str]) -> None:
                 raise UserError(f"{key}: {value} must be {'0 or more' if zero else 'above 0'}")
     model = args.model
     if args.trainer == "eval":
-        models = [] if args.run.predictions else args.run.models
-        if not {"models", "predictions"} & given:
+        models = [] if args.run.predictions or args.run.audit_rows else args.run.models
+        if not {"models", "predictions", "audit_rows"} & given:
             raise UserError("no model to judge: give --models FOLDER [FOLDER ...]; `models: []`: the baselines alone")
-        if args.run.split == "train" and not (models or args.run.predictions):
+        if args.run.split == "train" and not (models or args.run.predictions or args.run.audit_rows):
             raise UserError("nothing to judge: baselines are fit on the training split; give --split test, or --models")
         _check_output(args.run.output_dir, models)
         for name in models:

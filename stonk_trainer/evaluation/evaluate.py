@@ -2,7 +2,8 @@
 
 The forecasts are those of models, asked now, or of a file of saved ones; all answer the same rows, and so do the
 baselines, which are fit on training dates. Writes `predictions.jsonl` and `summary.json`, whose top level is the last
-model named and whose `models` and `baselines` hold each forecaster, and prints tables.
+model named and whose `models` and `baselines` hold each forecaster, and prints tables. `--audit` looks for leaks as
+well, and ends with exit status 1 when it finds one.
 """
 
 from __future__ import annotations
@@ -22,32 +23,35 @@ def main(argv: list[str] | None = None) -> None:
     task, args = load_recipe(argv, trainer="eval")
     run = args.run
 
-    from stonk_trainer.evaluation import predictions, tables
+    from stonk_trainer.evaluation import audit, predictions, tables
 
     start_log()
-    findings = []
-    if run.audit:
-        from stonk_trainer.evaluation import audit
-
-        findings = audit.audit_dataset(args.task)
+    if run.audit_rows:
+        findings = audit.audit_folder(run.audit_rows, run.audit_prices)
+        args.save(run.output_dir)
+        write_json(Path(run.output_dir) / "audit.json", [dataclasses.asdict(finding) for finding in findings])
+        return audit.conclude(findings)
+    findings = audit.audit_dataset(args.task) if run.audit else []
     if run.predictions:
         rows, records = predictions.saved_records(run.predictions, task, args)
     else:
         rows = list(task.rl_dataset(args.task, run.split))
         records = model_records(task, args, rows)
-    recall = recall_of_outcomes(task, args, rows, records) if run.audit and not run.predictions else None
-    baselines = task_baselines(task, args, rows)
-    summary = judge(task, args, rows, records, baselines)
-    if run.audit:
-        summary |= {"audit": [dataclasses.asdict(finding) for finding in findings], "recall": recall}
+    recall = recall_of_outcomes(task, args, rows, records) if run.audit and not run.predictions else {}
+    summary = judge(args, rows, records, task_baselines(task, args, rows), judged_closes(task, args, rows))
+    summary |= {"audit": [dataclasses.asdict(finding) for finding in findings], "recall": recall}
 
     args.save(run.output_dir)
     predictions.save(Path(run.output_dir) / "predictions.jsonl", records)
-    (Path(run.output_dir) / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    if run.audit:
-        audit.print_audit(findings)
+    write_json(Path(run.output_dir) / "summary.json", summary)
     tables.print_summary(summary)
     log.info("saved %s", Path(run.output_dir) / "summary.json")
+    if findings:
+        audit.conclude(findings)
+
+
+def write_json(path: Path, content) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def model_records(task, args, rows: list[dict]) -> dict[str, list[dict]]:
@@ -82,7 +86,7 @@ def task_baselines(task, args, rows: list[dict]) -> dict[str, list[dict]]:
     return baseline_records(task.feature_table(args.task, "train"), judged, args.run.seed)
 
 
-def judge(task, args, rows, records: dict[str, list[dict]], baselines: dict[str, list[dict]]) -> dict:
+def judge(args, rows, records: dict[str, list[dict]], baselines: dict[str, list[dict]], closes) -> dict:
     """The summary: metrics, backtest and paired differences of every forecaster, on one set of resampled days."""
     from stonk_trainer.evaluation import metrics
     from stonk_trainer.evaluation.backtest import backtest, buy_and_hold, performance, signals_of
@@ -92,7 +96,6 @@ def judge(task, args, rows, records: dict[str, list[dict]], baselines: dict[str,
     bootstrap = metrics.DayBootstrap([row["date"] for row in rows], run.seed)
     forecasters = {**records, **baselines}
     trials = run.trials or max(1, len(forecasters))
-    closes = judged_closes(task, args, rows)
     summaries = {}
     for name, its in forecasters.items():
         summaries[name] = metrics.summarise(its, weights, bootstrap)
@@ -131,6 +134,8 @@ def recall_of_outcomes(task, args, rows: list[dict], records: dict[str, list[dic
     """
     from stonk_trainer.evaluation.metrics import DayBootstrap, difference
 
+    if not records:
+        return {}
     hidden = dataclasses.replace(args, task=dataclasses.replace(args.task, anonymise=not args.task.anonymise))
     other_rows = list(task.rl_dataset(hidden.task, args.run.split))
     bootstrap = DayBootstrap([row["date"] for row in rows], args.run.seed)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from stonk_trainer.errors import UserError, exits_cleanly
 from stonk_trainer.evaluation.gaming import NEEDED, find_patterns
-from stonk_trainer.recipe import read_yaml, find_recipe
+from stonk_trainer.recipe import find_recipe, read_yaml
 from stonk_trainer.tasks import stocks
 from stonk_trainer.tasks.stocks.rewards import ACCURACIES, COMPONENTS, score
 

@@ -190,7 +190,23 @@ def test_a_backtest_that_cannot_be_is_refused(flags, words, tmp_path, capsys):
 
 
 def test_on_training_rows_there_are_no_baselines(tiny_model_folder, tmp_path, capsys):
-    assert run([tiny_model_folder], tmp_path / "model", "--split", "train")["baselines"] == {}
+    flags = ["--split", "train", "--max_train_samples", "8"]
+    assert run([tiny_model_folder], tmp_path / "model", *flags)["baselines"] == {}
     with pytest.raises(SystemExit) as end:
         evaluate.main(["--config", "stocks/baselines", "--split", "train", "--out", str(tmp_path / "alone")])
     assert end.value.code == 2 and "nothing to judge" in capsys.readouterr().err
+
+
+def test_an_audit_goes_with_the_judgement_and_asks_each_model_again_without_names(tiny_model_folder, tmp_path, capsys):
+    flags = ["--audit", "true", "--tickers", "KO", "XOM", "--temperature", "0"]
+    summary = run([tiny_model_folder], tmp_path / "out", *flags)
+    assert {finding["check"] for finding in summary["audit"]} >= {"label join", "next close", "future data"}
+    assert not [finding for finding in summary["audit"] if finding["passed"] is False]
+    assert "audit passed" in capsys.readouterr().out
+    hidden = run(
+        [tiny_model_folder], tmp_path / "hidden", "--tickers", "KO", "XOM", "--temperature", "0", "--anonymise"
+    )
+    recall = summary["recall"][str(tiny_model_folder)]
+    assert recall["difference"] == pytest.approx(summary["accuracy"] - hidden["accuracy"])
+    low, high = recall["ci95"]
+    assert low <= recall["difference"] <= high

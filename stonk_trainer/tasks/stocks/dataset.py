@@ -140,7 +140,12 @@ def labelled_rows(name: str, split: str) -> tuple[pd.DataFrame, dict[str, int]]:
     (direction of the last change) and `usable`. A day without a price keeps its place, so that the row before it has
     no label rather than that of two days later. Raises UserError when no row can be used.
     """
-    frame = read_source(name, split)
+    return label_rows(read_source(name, split), name)
+
+
+def label_rows(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, dict[str, int]]:
+    """`labelled_rows` of a frame that was read already, with the columns of `read_source`; `frame` is left as it is."""
+    frame = frame.copy()
     counts = {"read": len(frame)}
     raw = frame[["date", "close"]].head(1).astype(str).to_dict("records")
     news_is_dated = frame["news_date"].notna()
@@ -329,11 +334,16 @@ def rl_rows(args: Arguments, split: str):
         f"{counts['read']:,}",
         f", dropped {reasons}" if reasons else "",
     )
+    return Dataset.from_list(records(everything, rows, args, base_rate_up))
+
+
+def records(everything: pd.DataFrame, rows: pd.DataFrame, args: Arguments, base_rate_up: float) -> list[dict]:
+    """The columns of `rl_rows` for `rows`, a selection (by index) of the labelled frame `everything`."""
     histories = _History(everything)
-    records = []
+    made = []
     for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
         facts, year = row_facts(row, *histories.until(index), args)
-        records.append(
+        made.append(
             {
                 "prompt": render(facts, year),
                 "label": "UP" if row["up"] else "DOWN",
@@ -344,7 +354,7 @@ def rl_rows(args: Arguments, split: str):
                 "date": _day(row["date"]),
             }
         )
-    return Dataset.from_list(records)
+    return made
 
 
 def _of_tickers(rows: pd.DataFrame, args: Arguments) -> pd.DataFrame:

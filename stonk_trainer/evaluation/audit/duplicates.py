@@ -1,0 +1,159 @@
+"""Rows that stand twice, or nearly: in two splits they let a model remember what it is judged on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from stonk_trainer.evaluation.audit.rows import (
+    PAST,
+    Finding,
+    Numbers,
+    Rows,
+    prompt_lines,
+)
+
+_WEEKDAY = re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b", re.I)
+
+
+def duplicates(rows: Rows, numbers: Numbers) -> list[Finding]:
+    """The same company and day, the same text but for dates, or nearly the same numbers and headlines, twice.
+
+    A pair counts only when what it shares is more than chance gives the most alike of all pairs: the information of
+    the shared tokens must exceed that of picking one pair by more than 10 bits. History and reported figures do not
+    count, because rows of neighbouring days share them honestly.
+    """
+    split_of = rows.table["split"].to_numpy()
+    day_pairs = _pairs(rows.table.groupby(["ticker", "date"]).indices.values())
+    texts = defaultdict(list)
+    for i, text in enumerate(rows.texts):
+        texts[_WEEKDAY.sub("[day]", text)].append(i)
+    number_tokens, word_tokens = _tokens(rows, numbers)
+    bits = _information(number_tokens, word_tokens)
+    needed = 10 + math.log2(max(2, len(split_of) ** 2 / 2))
+    all_tokens = [a | b for a, b in zip(number_tokens, word_tokens, strict=True)]
+    text_pairs = [(a, b) for a, b in _pairs(texts.values()) if sum(map(bits.get, all_tokens[a])) >= needed]
+    near = {
+        (a, b)
+        for a, b in _candidates([n or w for n, w in zip(number_tokens, word_tokens, strict=True)], bits)
+        if min(_jaccard(number_tokens[a], number_tokens[b]), _jaccard(word_tokens[a], word_tokens[b])) >= 0.8
+        and sum(map(bits.get, all_tokens[a] & all_tokens[b])) >= needed
+    }
+    news = {
+        (a, b)
+        for a, b in _candidates(word_tokens, bits)
+        if _jaccard(word_tokens[a], word_tokens[b]) >= 0.9
+        and sum(map(bits.get, word_tokens[a] & word_tokens[b])) >= needed
+        and min(sum(name == "headline" for name, _ in prompt_lines(rows.texts[i])) for i in (a, b)) >= 3
+        and _news_in_between(rows, word_tokens, a, b)
+    }
+    found = {}
+    for kind, pairs in (
+        ("same company and day", day_pairs),
+        ("same text", text_pairs),
+        ("nearly the same", near),
+        ("same headlines", news),
+    ):
+        for pair in pairs:
+            found.setdefault(tuple(sorted(pair)), kind)
+    across = [(a, b) for a, b in sorted(found) if split_of[a] != split_of[b]]
+    findings = []
+    if len(rows.splits) < 2:
+        findings.append(Finding("duplicates", "across", None, "there is one split only"))
+    elif across:
+        kinds = Counter(found[pair] for pair in across)
+        named = "; ".join(
+            f"{rows.name(a)} ({split_of[a]}) and {rows.name(b)} ({split_of[b]}), {found[a, b]}" for a, b in across[:3]
+        )
+        message = (
+            f"{len(across):,} pairs across splits ({', '.join(f'{n} {kind}' for kind, n in kinds.items())}): {named}"
+            f"{'; …' if len(across) > 3 else ''}. Remove one of each pair"
+        )
+        findings.append(Finding("duplicates", "across", False, message))
+    else:
+        findings.append(
+            Finding("duplicates", "across", True, f"none among {len(split_of):,} rows of {len(rows.splits)} splits")
+        )
+    for split in rows.splits:
+        inside = [(a, b) for a, b in sorted(found) if split_of[a] == split_of[b] == split]
+        count, n = len({b for _, b in inside}), int(rows.of(split).sum())
+        failed = count > 0.01 * n and count > 1
+        message = "no row stands twice within the split"
+        if inside:
+            message = f"{count:,} of {n:,} rows stand twice within the split, the first "
+            message += f"{rows.name(inside[0][0])} and {rows.name(inside[0][1])}"
+        findings.append(Finding("duplicates", split, not failed, message + (": remove the copies" if failed else "")))
+    return findings
+
+
+def _news_in_between(rows: Rows, word_tokens: list[set], a: int, b: int) -> bool:
+    """Whether two days over 30 days apart had other headlines in between, so that none just stayed the newest."""
+    low, high = sorted((rows.days[a], rows.days[b]))
+    if (high - low) / np.timedelta64(1, "D") <= 30 or len(word_tokens[a]) < 8:
+        return False
+    company = rows.table["ticker"].to_numpy()
+    if company[a] != company[b]:
+        return True
+    between = np.flatnonzero((company == company[a]) & (rows.days > low) & (rows.days < high))
+    return any(_jaccard(word_tokens[i], word_tokens[a]) < 0.5 for i in between)
+
+
+def _pairs(groups: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+    """Each member of a group beside each of the first three, so that a large group stays linear."""
+    return [
+        (int(a), int(b)) for group in groups if len(group) > 1 for i, a in enumerate(group[:3]) for b in group[i + 1 :]
+    ]
+
+
+def _tokens(rows: Rows, numbers: Numbers) -> tuple[list[set], list[set]]:
+    """Per row the numbers, with the label they stand under, and the words of its headlines.
+
+    Without history closes, reported figures and what more than half of all rows share.
+    """
+    reported = {f["name"].removeprefix("financials/") for fs in rows.facts for f in fs if "financials/" in f["name"]}
+    history = [{f["value"] for f in fs if f["name"].endswith("d_ago")} for fs in rows.facts]
+    number_tokens: list[set] = [set() for _ in rows.texts]
+    in_past = np.zeros(len(numbers.row), bool)
+    for k in range(1, PAST):
+        in_past |= np.abs(numbers.value - rows.past[numbers.row, k]) <= 0.00501
+    for row, slot, value, old in zip(numbers.row, numbers.slot, numbers.value, in_past, strict=True):
+        name = numbers.slots[slot]
+        if name in reported or name == "headline" or (name != "Close" and (old or value in history[row])):
+            continue
+        number_tokens[row].add((name, value))
+    word_tokens = [
+        {w for name, line in prompt_lines(text) if name == "headline" for w in re.findall(r"\w+", line.lower())}
+        for text in rows.texts
+    ]
+    counts = Counter(token for tokens in (*number_tokens, *word_tokens) for token in tokens)
+    common = {token for token, count in counts.items() if count > len(rows.texts) / 2 and count > 2}
+    return [t - common for t in number_tokens], [t - common for t in word_tokens]
+
+
+def _information(*token_lists: list[set]) -> dict:
+    """Bits of each token: -log2 of the share of rows that hold it."""
+    counts = Counter(token for tokens in token_lists for held in tokens for token in held)
+    n = len(token_lists[0])
+    return {token: math.log2(n / count) for token, count in counts.items()}
+
+
+def _candidates(token_sets: list[set], bits: dict) -> set[tuple[int, int]]:
+    """Pairs that can have a Jaccard similarity of 0.8: they share one of their rarest tokens.
+
+    Prefix filtering (Chaudhuri, Ganti & Kaushik 2006): sorted by rarity, the first n - ceil(0.8 n) + 1 tokens suffice.
+    """
+    holders = defaultdict(list)
+    for i, tokens in enumerate(token_sets):
+        ordered = sorted(tokens, key=lambda token: (-bits[token], str(token)))
+        for token in ordered[: len(tokens) - math.ceil(0.8 * len(tokens)) + 1]:
+            holders[token].append(i)
+    return {pair for rows in holders.values() if len(rows) <= 200 for pair in itertools.combinations(rows, 2)}
+
+
+def _jaccard(a: set, b: set) -> float:
+    return len(a & b) / len(a | b) if a or b else 1.0

@@ -112,8 +112,7 @@ class EvalRun:
     audit_rows: str | None = field(
         default=None,
         metadata={
-            "help": "Only look for leaks, in rows built elsewhere: a folder with train, validation and test as .jsonl or "
-            ".parquet."
+            "help": "Only look for leaks, in rows built elsewhere: a folder of train, validation, test.jsonl or .parquet."
         },
     )
     audit_prices: str | None = field(

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Fact:
 
 
 def facts_to_json(facts: Sequence[Fact]) -> str:
-    return json.dumps([asdict(fact) for fact in facts])
+    return json.dumps([vars(fact) for fact in facts])
 
 
 def facts_from_json(text: str) -> tuple[Fact, ...]:

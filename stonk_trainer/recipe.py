@@ -111,9 +111,7 @@ class EvalRun:
     )
     audit_rows: str | None = field(
         default=None,
-        metadata={
-            "help": "Only look for leaks, in rows built elsewhere: a folder of train, validation, test.jsonl or .parquet."
-        },
+        metadata={"help": "Only look for leaks, in rows built elsewhere: a folder of {train,validation,test}.jsonl."},
     )
     audit_prices: str | None = field(
         default=None, metadata={"help": "CSV of prices (ticker, date, close) to check audit_rows against."}

@@ -145,14 +145,16 @@ def score(completion: str, row: dict[str, Any], **options) -> dict[str, Any]:
 
 
 def record(args: Arguments, row: dict[str, Any], completion: str) -> dict[str, Any]:
-    """Columns of the run log: the row's ticker, date, label, next_return, and the forecast read from `completion`."""
+    """Columns of the run log: the row's ticker, date, label, next_return; forecast and claims of `completion`."""
     return _columns(row, score(completion, row, accuracy=args.accuracy, skew_aware=args.skew_aware))
 
 
 def _columns(row: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     forecast = result["forecast"] or {"direction": None, "confidence": None, "move": None}
     known = {name: row[name] for name in ("ticker", "date", "label", "next_return")}
-    return {**known, **forecast, "grounded_claims": result["grounded"]}
+    kept = ("start", "end", "grounded", "fact", "why")  # where in the completion, and the verdict
+    claims = [{key: claim[key] for key in kept} for claim in result["claims"]]
+    return {**known, **forecast, "grounded_claims": result["grounded"], "claims": claims}
 
 
 def evaluate(args: Arguments, rows, completions) -> list[dict[str, Any]]:

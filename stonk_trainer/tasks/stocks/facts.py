@@ -38,13 +38,13 @@ def facts_from_json(text: str) -> tuple[Fact, ...]:
 
 def usd(name: str, value: float) -> Fact:
     """A price: cents from one dollar up, four decimals below."""
-    digits = 2 if abs(value) >= 1 else 4
-    return Fact(name, round(value, digits), "usd", f"${value:.{digits}f}")
+    shown = f"{value:.{2 if abs(value) >= 1 else 4}f}"
+    return Fact(name, float(shown), "usd", f"${shown}")
 
 
 def change(name: str, now: float, before: float) -> Fact:
     """Simple change in percent, signed, to two decimals."""
-    value = round((now / before - 1) * 100, 2) + 0.0  # + 0.0: no "-0.00"
+    value = float(f"{(now / before - 1) * 100:.2f}") + 0.0  # + 0.0: no "-0.00"
     return Fact(name, value, "percent", f"{value:+.2f}%")
 
 
@@ -53,7 +53,7 @@ def big_number(name: str, value: float, unit: str) -> Fact:
     scale, letter = next(
         ((s, x) for s, x in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")) if abs(value) >= s), (1.0, "")
     )
-    rounded = round(value / scale, 2)
+    rounded = float(f"{value / scale:.2f}")
     dollar = "$" if unit == "usd" else ""
     sign = "-" if rounded < 0 else ""
     return Fact(name, round(rounded * scale, 2), unit, f"{sign}{dollar}{abs(rounded):.2f}{letter}")
@@ -84,8 +84,8 @@ def indicator_facts(
         elif kind == "sma":
             facts.append(usd(name, float(recent.mean())))
         else:
-            value = round(float(np.std(recent[1:] / recent[:-1] - 1, ddof=1)) * 100, 2)
-            facts.append(Fact(name, value, "percent", f"{value:.2f}%"))
+            shown = f"{np.std(recent[1:] / recent[:-1] - 1, ddof=1) * 100:.2f}"
+            facts.append(Fact(name, float(shown), "percent", f"{shown}%"))
     return facts
 
 

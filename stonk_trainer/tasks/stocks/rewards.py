@@ -8,37 +8,26 @@
 Every component lies in [0, 1]. A completion without one readable answer earns 0 in all of them.
 """
 
-import re
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from stonk_trainer.tasks.stocks.answer import Forecast, Unreadable, parse
-from stonk_trainer.tasks.stocks.claims import Claim, find_claims
-from stonk_trainer.tasks.stocks.facts import Fact, facts_from_json
+from stonk_trainer.tasks.stocks.claims import Book, Claim, book_of, claims_of
+from stonk_trainer.tasks.stocks.facts import facts_from_json
+from stonk_trainer.tasks.stocks.reasoning import Weighing, weigh
+from stonk_trainer.tasks.stocks.words import sentences
 
 COMPONENTS = ("accuracy", "magnitude", "data_usage", "coherence")
 ACCURACIES = ("direction", "calibrated")
 
 DEFAULT_VOLATILITY = 0.02  # daily, as a fraction: about that of a large US share; used when the row shows no volatility
-ENOUGH_FACTS = 3  # distinct grounded facts for full data_usage
-MOST_CLAIMS = 8  # beyond these, further claims dilute: a list of everything is no selection
+ENOUGH_FACTS = 3  # distinct facts cited for full data_usage
 LEAST_WORDS = 8  # a shorter reasoning has no substance
-LONGEST_REASONING = (
-    50_000  # characters, about 12,000 tokens; no claim of a longer one is read, so that a runaway text costs no time
-)
-
-_RISE = r"rise|rising|climb|gain|increase|advance|rally|rebound|recover|bounce|go up|move up|move higher|go higher"
-_FALL = r"fall|falling|drop|decline|decrease|slide|sink|lose|slip|pull back|go down|move down|move lower|go lower"
-_FIRM = r"will|should|going to|likely to|expect(?:ed)?(?: it| the share| the stock)? to|expect a"
-_OUTLOOK = re.compile(
-    rf"\b(?:(?P<firm>{_FIRM})|may|might|could|can)(?P<negated> not| never)?"
-    rf"(?: (?!not|never)[a-z]{{1,12}})? (?:(?P<rise>{_RISE})|(?:{_FALL}))(?P<menu> or (?:{_FALL}|{_RISE}|down|up))?",
-    re.ASCII,
-)
-_HEDGE = re.compile(
-    r"\b(?:either (?:way|direction)|up or down|down or up|up/down|rise or fall|fall or rise)\b", re.ASCII
-)
-_SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)|\n", re.ASCII)
+AT_FAULT = 0.2  # what a reasoning with a fault keeps of data_usage and coherence, at most
+# Characters, about 6,000 tokens; no claim of a longer one is read, so that a runaway text costs no time.
+LONGEST_REASONING = 25_000
 
 
 def score(
@@ -55,20 +44,22 @@ def score(
     read when skew_aware). weights: by component; those left out weigh 0. None: `total` is the mean of the four.
 
     Returns each component, total (the weighted sum), forecast (direction, confidence, move; None when unreadable),
-    problem (why unreadable, else None), claims (text, fact, grounded, why), grounded (number of distinct grounded
+    problem (why unreadable, else None), claims (text, fact, grounded, why, and start and end in the completion,
+    None where it cannot be located), grounded (number of distinct grounded
     facts), reasons (one text per component).
-    Raises ValueError for an unknown accuracy or component.
+    Raises ValueError for an unknown accuracy or component, and for a row without a key or with a malformed value.
     """
     _check(accuracy, weights or ())
-    forecast, claims = _read(completion, row["facts"])
+    _check_row(row, skew_aware)
+    forecast, reading = _read(completion, row["facts"])
     if isinstance(forecast, Unreadable):
         parts = dict.fromkeys(COMPONENTS, (0.0, f"no readable answer: {forecast.reason}"))
     else:
         parts = {
             "accuracy": _accuracy(forecast, row, accuracy, skew_aware),
             "magnitude": _magnitude(forecast, row),
-            "data_usage": _data_usage(claims),
-            "coherence": _coherence(forecast, claims),
+            "data_usage": _data_usage(reading),
+            "coherence": _coherence(reading),
         }
     weights = dict.fromkeys(COMPONENTS, 1 / len(COMPONENTS)) if weights is None else weights
     readable = isinstance(forecast, Forecast)
@@ -77,10 +68,31 @@ def score(
         "total": sum(weight * parts[name][0] for name, weight in weights.items()),
         "forecast": {key: getattr(forecast, key) for key in ("direction", "confidence", "move")} if readable else None,
         "problem": None if readable else forecast.reason,
-        "claims": [{"text": c.text, "fact": c.fact, "grounded": c.grounded, "why": c.why} for c in claims],
-        "grounded": len({claim.fact for claim in claims if claim.grounded}),
+        "claims": _located(completion, forecast.reasoning, reading.claims) if readable else [],
+        "grounded": reading.grounded,
         "reasons": {name: reason for name, (_, reason) in parts.items()},
     }
+
+
+def _located(completion: str, reasoning: str, claims: Sequence[Claim]) -> list[dict]:
+    """Claims with `start` and `end` in the completion: the reasoning as a whole, else the claim's own line, is looked
+    for in it; None where markdown was taken out of that line."""
+    whole = completion.find(reasoning)
+    found, line_start, at = [], 0, 0
+    for claim in claims:
+        offset = whole
+        if whole < 0:
+            line_start = reasoning.rfind("\n", 0, claim.start) + 1
+            line = reasoning[line_start : reasoning.find("\n", claim.end) if "\n" in reasoning[claim.end :] else None]
+            place = completion.find(line, at)
+            at = max(at, place)
+            offset = place - line_start if place >= 0 else None
+        span = (None, None) if offset is None else (claim.start + offset, claim.end + offset)
+        found.append(
+            {"text": claim.text, "fact": claim.fact, "grounded": claim.grounded, "why": claim.why}
+            | {"start": span[0], "end": span[1]}
+        )
+    return found
 
 
 def reward_functions(names: Sequence[str], *, accuracy: str = "direction", skew_aware: bool = False) -> list[Callable]:
@@ -100,7 +112,8 @@ def _reward_function(name: str, accuracy: str, skew_aware: bool) -> Callable:
         for completion, *columns in zip(completions, label, next_return, facts, base_rate_up, strict=True):
             row = dict(zip(("label", "next_return", "facts", "base_rate_up"), columns, strict=True))
             text = completion if isinstance(completion, str) else completion[-1]["content"]
-            forecast, claims = _read(text, row["facts"])
+            _check_row(row, skew_aware)
+            forecast, reading = _read(text, row["facts"])
             if isinstance(forecast, Unreadable):
                 rewards.append(0.0)
             elif name == "accuracy":
@@ -108,9 +121,9 @@ def _reward_function(name: str, accuracy: str, skew_aware: bool) -> Callable:
             elif name == "magnitude":
                 rewards.append(_magnitude(forecast, row)[0])
             elif name == "data_usage":
-                rewards.append(_data_usage(claims)[0])
+                rewards.append(_data_usage(reading)[0])
             else:
-                rewards.append(_coherence(forecast, claims)[0])
+                rewards.append(_coherence(reading)[0])
         return rewards
 
     reward.__name__ = name
@@ -125,17 +138,57 @@ def _check(accuracy: str, names) -> None:
             raise ValueError(f"unknown reward {name!r}; choose from {', '.join(COMPONENTS)}")
 
 
-@lru_cache(maxsize=256)
-def _facts(text: str) -> tuple[Fact, ...]:
-    return tuple(facts_from_json(text))
+def _check_row(row: Mapping, skew_aware: bool) -> None:
+    for key in ("label", "next_return", "facts", *(("base_rate_up",) if skew_aware else ())):
+        if key not in row:
+            raise ValueError(f"the row has no {key}")
+    if row["label"] not in ("UP", "DOWN"):
+        raise ValueError(f"label: {row['label']!r} is neither UP nor DOWN")
+    for key in ("next_return", *(("base_rate_up",) if skew_aware else ())):
+        if not isinstance(row[key], (int, float)) or not math.isfinite(row[key]):
+            raise ValueError(f"{key}: {row[key]!r} is not a number")
+
+
+class _Reading(NamedTuple):
+    """claims: of the reasoning. grounded: distinct facts cited. share: grounded ones among the distinct claims. words:
+    of the reasoning."""
+
+    claims: tuple[Claim, ...]
+    grounded: int
+    share: float
+    words: int
+    weighing: Weighing
+
+
+_NOTHING_READ = _Reading((), 0, 0.0, 0, Weighing(0.0, 0.0, 1.0, []))
+
+
+@lru_cache(maxsize=1024)
+def _shown(facts: str) -> tuple[Book, float]:
+    """What a row's prompt shows, and the share's daily volatility as a fraction: as shown, else a large share's."""
+    try:
+        listed = facts_from_json(facts)
+        shown = next((fact.value for fact in listed if fact.name.startswith("volatility_")), 0)
+        return book_of(listed), (shown / 100 if shown > 0 else DEFAULT_VOLATILITY)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"facts: not what facts_to_json writes: {error}") from error
 
 
 @lru_cache(maxsize=2048)  # a batch: each reward function passes over all completions before the next one does
-def _read(completion: str, facts: str) -> tuple[Forecast | Unreadable, tuple[Claim, ...]]:
+def _read(completion: str, facts: str) -> tuple[Forecast | Unreadable, _Reading]:
+    book, volatility = _shown(facts)
     forecast = parse(completion)
     if isinstance(forecast, Unreadable) or len(forecast.reasoning) > LONGEST_REASONING:
-        return forecast, ()
-    return forecast, tuple(find_claims(forecast.reasoning, _facts(facts)))
+        return forecast, _NOTHING_READ
+    parts = sentences(forecast.reasoning, book.phrases)
+    claims = claims_of(forecast.reasoning, parts, book)
+    wanted = 1 if forecast.direction == "UP" else -1
+    weighing = weigh(forecast.reasoning, parts, claims, wanted, 100 * volatility, book.words)
+    grounded = {claim.fact for claim in claims if claim.grounded and claim.counts}
+    wrong = {claim.text for claim in claims if not claim.grounded}
+    share = len(grounded) / max(1, len(grounded) + len(wrong))
+    words = sum(len(part.words) for part in parts)
+    return forecast, _Reading(tuple(claims), len(grounded), share, words, weighing)
 
 
 def _accuracy(forecast: Forecast, row: Mapping, kind: str, skew_aware: bool) -> tuple[float, str]:
@@ -144,6 +197,9 @@ def _accuracy(forecast: Forecast, row: Mapping, kind: str, skew_aware: bool) -> 
     skew_aware multiplies by min(b, 1 - b) / b_label, where b is the base rate of UP and b_label that of the row's
     label: 0.5 / b_label, scaled by one constant so that no reward exceeds 1. Always UP then earns
     b · min(b, 1 - b) / b = min(b, 1 - b) on average, and always DOWN the same: following the majority pays nothing.
+    With both, the reward stays proper for a world in which both directions are equally likely: the best p_up has the
+    odds of the true probability divided by the odds of b. It is a statement beyond the base rate, not a probability
+    to bet on; to recover that, multiply the odds by b / (1 - b).
     """
     label = row["label"]
     if kind == "direction":
@@ -166,67 +222,38 @@ def _magnitude(forecast: Forecast, row: Mapping) -> tuple[float, str]:
         return 0.0, "no expected move stated"
     if forecast.direction != row["label"]:
         return 0.0, "the direction is wrong"
-    shown = next((fact.value for fact in _facts(row["facts"]) if fact.name.startswith("volatility_")), 0)
-    volatility = shown / 100 if shown > 0 else DEFAULT_VOLATILITY
+    volatility = _shown(row["facts"])[1]
     actual = abs(row["next_return"])
     value = max(0.0, 1 - abs(forecast.move - actual) / (2 * volatility))
     return value, f"expected {forecast.move:.2%}, was {actual:.2%}, daily volatility {volatility:.2%}"
 
 
-def _data_usage(claims: Sequence[Claim]) -> tuple[float, str]:
-    """Grounded share of the distinct claims × min(1, grounded / 3) × min(1, 8 / claims)."""
-    grounded = len({claim.fact for claim in claims if claim.grounded})
-    total = grounded + len({claim.text for claim in claims if not claim.grounded})
-    if not grounded:
+def _data_usage(reading: _Reading) -> tuple[float, str]:
+    """Grounded share of the distinct claims × min(1, grounded / 3); at most a fifth of that for a faulty reasoning."""
+    if not reading.grounded:
         return 0.0, "no grounded claim"
-    value = grounded / total * min(1.0, grounded / ENOUGH_FACTS) * min(1.0, MOST_CLAIMS / total)
-    return value, f"{grounded} of {total} distinct claims are grounded"
+    value = reading.share * min(1.0, reading.grounded / ENOUGH_FACTS)
+    total = round(reading.grounded / reading.share)
+    return _at_fault(value, f"{reading.grounded} of {total} distinct claims are grounded", reading)
 
 
-def _coherence(forecast: Forecast, claims: Sequence[Claim]) -> tuple[float, str]:
-    """Does the reasoning support the answer? 0 without substance, for contradiction, and for evidence net against it.
+def _coherence(reading: _Reading) -> tuple[float, str]:
+    """Does the reasoning support the answer? 0 without substance, at most a fifth for a faulty reasoning.
 
-    Else 0.5 + 0.5 · (for - against) / (for + against) over the distinct grounded facts that give evidence: 1 when all
-    agree, less when mixed, 0.5 when the facts cited are neutral. Multiplied by the share of distinct sentences.
+    Else 0.5 + 0.5 · (for - against) / (for + against) over the distinct evidence: 1 when all agree, less when mixed,
+    0.5 when the facts cited are neutral. Multiplied by the share of distinct sentences.
     """
-    evidence: dict[str, int] = {}
-    for claim in claims:
-        if claim.grounded:
-            evidence[claim.fact] = claim.direction or evidence.get(claim.fact, 0)
-    if not evidence:
+    if not reading.grounded:
         return 0.0, "no grounded claim"
-    text = forecast.reasoning.lower()
-    if len(text.split()) < LEAST_WORDS:
+    if reading.words < LEAST_WORDS:
         return 0.0, f"fewer than {LEAST_WORDS} words"
-    wanted = 1 if forecast.direction == "UP" else -1
-    if problem := _contradiction(text, wanted):
-        return 0.0, problem
-    agree = sum(direction == wanted for direction in evidence.values())
-    against = sum(direction == -wanted for direction in evidence.values())
-    if against > agree:
-        return 0.0, f"the evidence is against {forecast.direction}: {agree} for, {against} against"
-    sentences = [sentence for part in _SENTENCE_END.split(text) if (sentence := part.strip(" \t.!?,;*-"))]
-    distinct = len(set(sentences)) / len(sentences)
-    value = 0.5 + 0.5 * (agree - against) / max(1, agree + against)
-    return value * distinct, f"evidence {agree} for, {against} against; {distinct:.0%} of the sentences are distinct"
+    agree, against, distinct, _ = reading.weighing
+    value = distinct * (0.5 + 0.5 * (agree - against) / max(1.0, agree + against))
+    text = f"evidence {agree:g} for, {against:g} against; {distinct:.0%} of the sentences are distinct"
+    return _at_fault(value, text, reading)
 
 
-def _contradiction(text: str, wanted: int) -> str | None:
-    """Why the outlook in `text` (lower case) cannot stand with a prediction of `wanted` (+1 UP, -1 DOWN), else None.
-
-    A firm outlook ("will fall") must agree with the answer. A weak one ("could fall") names a risk and is allowed,
-    unless both directions are stated, and only weakly.
-    """
-    if _HEDGE.search(text):
-        return "hedges on both directions"
-    firm, weak = set(), set()
-    for match in _OUTLOOK.finditer(text):
-        if match["menu"]:
-            return "hedges on both directions"
-        direction = (1 if match["rise"] else -1) * (-1 if match["negated"] else 1)
-        (firm if match["firm"] else weak).add(direction)
-    if -wanted in firm:
-        return "states an outlook against its own answer"
-    if len(weak) == 2 and not firm:
-        return "hedges on both directions"
-    return None
+def _at_fault(value: float, text: str, reading: _Reading) -> tuple[float, str]:
+    """The value itself, or what a faulty reasoning keeps: less, the more of its claims are wrong."""
+    faults = reading.weighing.faults
+    return (value * AT_FAULT * reading.share, f"{'; '.join(faults)} ({text})") if faults else (value, text)

@@ -184,3 +184,12 @@ def test_every_fact_but_the_close_can_be_left_out(fact):
 
 def test_a_model_that_echoes_the_form_gives_no_answer():
     assert isinstance(parse(FORM), Unreadable)
+
+
+def test_the_value_of_a_fact_is_what_is_shown():
+    """Rounding twice would differ where half a cent is at stake: 33.135 is 33.13 in one way and 33.14 in the other."""
+    for price in np.arange(1.005, 60, 0.01):
+        fact = usd("close", price)
+        assert f"${fact.value:.2f}" == fact.shown
+        moved = change("change_1d", price, 31.7)
+        assert f"{moved.value:+.2f}%" == moved.shown.replace("-0.00", "+0.00")

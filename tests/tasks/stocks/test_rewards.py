@@ -154,29 +154,43 @@ def test_without_one_readable_answer_everything_is_zero_and_the_problem_is_named
 
 
 def test_mixed_evidence_lies_between_and_neutral_evidence_in_the_middle():
-    mixed = "The share rose 2.3% today and 4.1% over 5 days, though it fell 5.4% over 20 days in all."
-    neutral = "The share closed at $175.53 with a 20-day volatility of 1.50% on a volume of 53.2M."
+    mixed = "The share rose 2.3% today and 4.1% over 5 days, and it fell 5.4% over 20 days in all."
+    neutral = "The share closed at $175.53 with a 20-day volatility of 1.50% on a volume of 53.2M, which shows little."
     assert 0.5 < score(answer(mixed), row())["coherence"] < 1
     assert score(answer(neutral), row())["coherence"] == 0.5
-    assert score(answer(mixed, "DOWN"), row())["coherence"] == 0
+    assert score(answer(mixed, "DOWN"), row())["coherence"] < 0.1
 
 
 def test_a_risk_named_beside_a_firm_outlook_is_not_a_contradiction():
     assert score(answer(HONEST + " It could fall on bad news, but it will likely rise."), row())["coherence"] == 1
 
 
-def test_a_rise_read_as_overdone_supports_down():
-    assert (
-        score(answer("The share rose 2.3% today and 4.1% over 5 days, so a pullback is likely.", "DOWN"), row())[
-            "coherence"
-        ]
-        == 1
-    )
+@pytest.mark.parametrize(
+    "text, direction",
+    [
+        ("The share rose 2.3% today and 4.1% over 5 days, so a pullback is likely.", "DOWN"),
+        ("The share rose 2.3% today and 4.1% over 5 days, so no pullback is likely.", "UP"),
+        ("The share fell 5.4% over 20 days and looks oversold to me here.", "UP"),
+        ("The share fell 5.4% over 20 days. That move is overdone, I expect a bounce.", "UP"),
+        ("The share fell 5.4% over 20 days, which invites mean reversion in my view.", "UP"),
+        ("The share rose 2.3% today, and it is no longer oversold after that.", "UP"),
+    ],
+)
+def test_a_move_read_as_overdone_is_evidence_for_the_other_side(text, direction):
+    other = "DOWN" if direction == "UP" else "UP"
+    assert score(answer(text, direction), row())["coherence"] == 1
+    assert score(answer(text, other), row())["coherence"] < 0.1
+
+
+@pytest.mark.parametrize("word", ["oversold", "due for a rebound", "cheap"])
+def test_a_rise_cannot_be_called_oversold(word):
+    text = f"The share rose 2.3% today and 4.1% over 5 days to $175.53 and is {word} now."
+    assert score(answer(text, "DOWN"), row())["coherence"] < 0.1
 
 
 def test_the_same_fact_cited_again_counts_once():
     result = score(
-        answer("The share rose 2.3% today. On the day it rose by 2.3% in total. A gain of 2.3% today is good."), row()
+        answer("The share rose 2.3% today. A gain of 2.3% in one day is good, and I trust it to last."), row()
     )
     assert result["grounded"] == 1
     assert result["data_usage"] == pytest.approx(1 / 3)
@@ -240,6 +254,7 @@ def test_the_score_explains_each_claim_and_component():
     assert [(claim["text"], claim["fact"], claim["grounded"]) for claim in result["claims"]] == [
         ("2.3%", "change_1d", True),
         ("$199.00", None, False),
+        ("record", None, False),
     ]
     assert all(claim["why"] for claim in result["claims"])
     assert set(result["reasons"]) == set(COMPONENTS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import shlex
 import sys
@@ -429,7 +430,8 @@ def _check(args: Arguments, given: set[str]) -> None:
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 continue
             zero = key in NOT_NEGATIVE or key in MAY_BE_ZERO.get(args.trainer, ())
-            if (key in POSITIVE or zero) and (value < 0 or (value == 0 and not zero)):
+            in_range = math.isfinite(value) and (value > 0 or (value == 0 and zero))
+            if (key in POSITIVE or zero) and not in_range:
                 raise UserError(f"{key}: {value} must be {'0 or more' if zero else 'above 0'}")
     model = args.model
     if args.trainer == "eval":

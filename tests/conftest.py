@@ -3,6 +3,7 @@
 import atexit
 import datetime
 import json
+import logging
 import os
 import random
 import shutil
@@ -30,6 +31,13 @@ SPOKEN = {
     "DOWN": "<think>\ndown it goes\n</think>\nPrediction: DOWN\nExpected move: 1.0%\nConfidence: 70%",
 }
 CONSTANT, AFTER_ANSWER = 0, 1  # dimensions of the tiny model's residual stream that are set by hand
+
+
+@pytest.fixture(autouse=True)
+def no_handler_outlives_its_test():
+    """A command's log writes to the standard output of its own test, which is gone in the next."""
+    yield
+    logging.getLogger("stonk_trainer").handlers.clear()
 
 
 @pytest.fixture(scope="session")

@@ -29,14 +29,20 @@ def backtest(signals: pd.DataFrame, closes: pd.DataFrame, cost_bps: float = 5.0,
         gross[t]   = sum_i w[t - lag, i] · (close[t, i] / close[t-1, i] - 1)       a missing price moves nothing
         turnover[t]= sum_i |w[t - lag, i] - w[t - lag - 1, i]|                      weights before the first are 0
         net[t]     = gross[t] - turnover[t] · cost_bps / 10000
-        equity[t]  = equity[t-1] · (1 + net[t]),  equity on the first day = 1
+        equity[t]  = equity[t-1] · (1 + max(net[t], -1)),  equity on the first day = 1
 
     Returns a row per trading day from the first signal to the last close, with columns gross, net, turnover, exposure
     (sum of |w| held) and equity. The drift of weights within a day's holding is ignored, the last position is marked
-    and not sold. Raises ValueError for a lag below 1, signals outside [-1, 1], unknown days or tickers, unsorted days.
+    and not sold. What loses all of the capital stays at 0. Raises ValueError for a lag below 1, costs below 0, signals
+    outside [-1, 1], signals on a day without a price (it would be traded at a price of before, and earn its own day),
+    unknown days or tickers, unsorted days, and no signals.
     """
     if lag < 1 or lag != int(lag):
         raise ValueError(f"lag: {lag}: a signal formed from a day's close can be held from the next day on: 1 or more")
+    if not cost_bps >= 0:
+        raise ValueError(f"cost_bps: {cost_bps} must be 0 or more")
+    if signals.empty:
+        raise ValueError("there are no signals")
     if not (signals.index.is_monotonic_increasing and closes.index.is_monotonic_increasing):
         raise ValueError("the days of signals and closes must be sorted")
     if not (signals.index.is_unique and closes.index.is_unique):
@@ -47,13 +53,17 @@ def backtest(signals: pd.DataFrame, closes: pd.DataFrame, cost_bps: float = 5.0,
         raise ValueError(f"signals on days without prices: {unknown[0]}")
     if (signals.abs() > 1).any(axis=None):
         raise ValueError("signals must lie in [-1, 1]")
+    unpriced = signals.notna() & closes.loc[signals.index, signals.columns].isna()
+    if unpriced.any(axis=None):
+        day, ticker = unpriced.stack().idxmax()
+        raise ValueError(f"a signal for {ticker} on {day:%Y-%m-%d}, where it has no price")
     prices = closes.loc[signals.index[0] :, signals.columns]
     weights = signals.div(signals.notna().sum(axis=1).replace(0, 1), axis=0).reindex(prices.index).fillna(0.0)
-    held = weights.shift(lag, fill_value=0.0)
+    held = weights.shift(int(lag), fill_value=0.0)
     returns = prices.ffill().pct_change(fill_method=None).fillna(0.0)
     gross = (held * returns).sum(axis=1)
     turnover = (held - held.shift(1, fill_value=0.0)).abs().sum(axis=1)
-    net = gross - turnover * cost_bps / 1e4
+    net = (gross - turnover * cost_bps / 1e4).clip(lower=-1.0)
     return pd.DataFrame(
         {
             "gross": gross,

@@ -35,7 +35,8 @@ class DayBootstrap:
     length: the cube root of the number of days, the order that is best for a variance (Lahiri 2003, section 5.2).
     Percentiles are taken a little outside 2.5% and 97.5%, as much wider as Student's t with one degree of freedom per
     block is than the normal (the expanded percentile interval of Hesterberg 2015, section 4.2), because few blocks vary
-    less than the population. All statistics of one object share their draws: a difference of two is a paired one.
+    less than the population; days of many rows count for more of them (Kish's effective number). All statistics of one
+    object share their draws: a difference of two is a paired one.
 
     dates: ISO days, one per row. Fewer than 5 blocks say nothing: every interval is None then.
     """
@@ -43,45 +44,65 @@ class DayBootstrap:
     def __init__(self, dates: Sequence[str], seed: int, repeats: int = 2000, block: int | None = None):
         self.days, self._day = np.unique(np.asarray(dates), return_inverse=True)
         count = len(self.days)
-        block = block or max(1, round(count ** (1 / 3)))
-        self._blocks = count / block
-        if self._blocks < 5:
+        self._block = block or max(1, round(count ** (1 / 3)))
+        self._too_few = count / self._block < 5
+        if self._too_few:
             return
-        starts = np.random.default_rng(seed).integers(count, size=(repeats, -(-count // block)))
-        drawn = ((starts[:, :, None] + np.arange(block)) % count).reshape(repeats, -1)[:, :count]
+        starts = np.random.default_rng(seed).integers(count, size=(repeats, -(-count // self._block)))
+        drawn = ((starts[:, :, None] + np.arange(self._block)) % count).reshape(repeats, -1)[:, :count]
         flat = drawn + count * np.arange(repeats)[:, None]
         # how often each resample holds each day
         self.counts_RD = np.bincount(flat.ravel(), minlength=repeats * count).reshape(repeats, count).astype(float)
 
     def mean(self, values: Sequence[float], of: Sequence[bool] | None = None) -> Interval:
         """Interval of the mean of `values` (one per row), over the rows where `of` is true (all when None)."""
-        values = np.asarray(values, dtype=float)
-        chosen = np.ones(len(values)) if of is None else np.asarray(of, dtype=float)
-        return self.ratio(values * chosen, chosen)
+        means_R, rows_D, _ = self._means(values, of)
+        return None if means_R is None else _interval(means_R, self._blocks(rows_D))
 
-    def ratio(self, numerator: Sequence[float], denominator: Sequence[float]) -> Interval:
-        """Interval of sum(numerator) / sum(denominator), each one value per row."""
-        if self._blocks < 5:
+    def share(self, hits: Sequence[bool], of: Sequence[bool] | None = None) -> Interval:
+        """Interval of the share of rows with a hit; as `mean`, but right near 0 and 1 as well.
+
+        There percentiles of resamples cannot leave the data (30 hits of 30 would give 1 to 1), so where fewer than 10
+        independent rows are on the rarer side it is Wilson's score interval with Student's t, for the number of
+        independent rows that the bootstrap's variance implies, or of effective days when nothing varied.
+        """
+        from scipy.stats import t
+
+        shares_R, rows_D, share = self._means(hits, of)
+        if shares_R is None:
             return None
-        above_D = np.bincount(self._day, np.asarray(numerator, dtype=float), minlength=len(self.days))
-        below_D = np.bincount(self._day, np.asarray(denominator, dtype=float), minlength=len(self.days))
+        variance = float(np.nanvar(shares_R))
+        n = min(rows_D.sum(), share * (1 - share) / variance) if variance > 1e-12 else _effective(rows_D)
+        if n * min(share, 1 - share) >= 10:
+            return _interval(shares_R, self._blocks(rows_D))
+        z = float(t.ppf(0.975, self._blocks(rows_D)))
+        centre, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + (z / 2 / n) ** 2)
+        low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
+        return max(0.0, float(low)), min(1.0, float(high))
+
+    def _means(self, values, of) -> tuple[np.ndarray | None, np.ndarray, float]:
+        """(mean of `values` over the rows `of` per resample, such rows per day, the mean itself)."""
+        chosen = np.ones(len(self._day)) if of is None else np.asarray(of, dtype=float)
+        sums_D, rows_D = self._per_day(np.asarray(values, dtype=float) * chosen), self._per_day(chosen)
+        if self._too_few or not rows_D.any():
+            return None, rows_D, float("nan")
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.interval((self.counts_RD @ above_D) / (self.counts_RD @ below_D))
+            return (self.counts_RD @ sums_D) / (self.counts_RD @ rows_D), rows_D, sums_D.sum() / rows_D.sum()
 
     def of_days(self, statistic: Callable[..., np.ndarray], *values: Sequence[float]) -> Interval:
         """Interval of a function of means: `statistic` gets the mean of each of `values` (one per row) per resample."""
-        if self._blocks < 5:
+        if self._too_few:
             return None
-        rows_D = np.bincount(self._day, minlength=len(self.days))
-        sums = (np.bincount(self._day, np.asarray(v, dtype=float), minlength=len(self.days)) for v in values)
+        rows_D = self._per_day(np.ones(len(self._day)))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.interval(statistic(*(self.counts_RD @ sum_D / (self.counts_RD @ rows_D) for sum_D in sums)))
+            means = [(self.counts_RD @ self._per_day(v)) / (self.counts_RD @ rows_D) for v in values]
+            return _interval(statistic(*means), self._blocks(rows_D))
 
     def roc_auc(self, scores: Sequence[float], labels: Sequence[bool]) -> Interval:
         """Interval of the area under the ROC curve of `scores` for `labels` (one each per row); ties count half."""
         from scipy.sparse import csr_array
 
-        if self._blocks < 5:
+        if self._too_few:
             return None
         _, rank = np.unique(np.asarray(scores, dtype=float), return_inverse=True)
         up = np.asarray(labels, dtype=float)
@@ -93,16 +114,29 @@ class DayBootstrap:
             below = np.cumsum(downs, axis=1) - downs / 2
             with np.errstate(invalid="ignore"):
                 areas.append((ups * below).sum(axis=1) / (ups.sum(axis=1) * downs.sum(axis=1)))
-        return self.interval(np.concatenate(areas))
+        return _interval(np.concatenate(areas), self._blocks(self._per_day(np.ones(len(up)))))
 
-    def interval(self, statistics_R: np.ndarray) -> Interval:
-        """The interval of a statistic from its value in each resample; None when too few resamples define it."""
-        defined = statistics_R[np.isfinite(statistics_R)]
-        if len(defined) < 0.9 * len(statistics_R):
-            return None
-        tail = 100 * _expanded_tail(self._blocks)
-        low, high = np.percentile(defined, [tail, 100 - tail])
-        return float(low), float(high)
+    def _blocks(self, rows_D: np.ndarray) -> float:
+        """Independent pieces that the draws are made of: blocks, or fewer where few days hold most of the rows."""
+        return max(2.0, min(len(self.days) / self._block, _effective(rows_D)))
+
+    def _per_day(self, values: Sequence[float]) -> np.ndarray:
+        return np.bincount(self._day, np.asarray(values, dtype=float), minlength=len(self.days))
+
+
+def _effective(rows_D: np.ndarray) -> float:
+    """Kish's effective number of days: as many equally large days would give a mean the same variance."""
+    return float(rows_D.sum() ** 2 / (rows_D**2).sum())
+
+
+def _interval(statistics_R: np.ndarray, blocks: float) -> Interval:
+    """The interval of a statistic from its value in each resample; None when too few resamples define it."""
+    defined = statistics_R[np.isfinite(statistics_R)]
+    if len(defined) < 0.9 * len(statistics_R):
+        return None
+    tail = 100 * _expanded_tail(round(blocks, 3))
+    low, high = np.percentile(defined, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 @functools.lru_cache
@@ -136,11 +170,11 @@ def summarise(records: Sequence[Mapping], weights: Mapping[str, float], bootstra
         "n": len(records),
         "dates": len(bootstrap.days),
         "accuracy": float(right.mean()),
-        "accuracy_ci95": bootstrap.mean(right),
+        "accuracy_ci95": bootstrap.share(right),
         "up_accuracy": _mean(right[up]),
-        "up_accuracy_ci95": bootstrap.mean(right, of=up),
+        "up_accuracy_ci95": bootstrap.share(right, of=up),
         "down_accuracy": _mean(right[~up]),
-        "down_accuracy_ci95": bootstrap.mean(right, of=~up),
+        "down_accuracy_ci95": bootstrap.share(right, of=~up),
         "base_rate_up": float(up.mean()),
         "majority_accuracy": float((up == majority_up).mean()),
         "predicted_up_rate": _mean(said_up[readable]),
@@ -223,7 +257,7 @@ def calibration_curve(stated: np.ndarray, up: np.ndarray, bootstrap: DayBootstra
             "p_up": float(stated[inside].mean()),
             "up": float(up[inside].mean()),
             "n": int(inside.sum()),
-            "ci95": bootstrap.mean(up, of=inside),
+            "ci95": bootstrap.share(up, of=inside),
         }
         for inside in (which == bin_ for bin_ in np.unique(which))
     ]

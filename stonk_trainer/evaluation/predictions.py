@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.evaluation.baselines import NAMES as BASELINES
 from stonk_trainer.terminal import log
 
 
@@ -26,16 +29,24 @@ def saved_records(name: str, task, args) -> tuple[list[dict], dict[str, list[dic
     the file's name), and either `completion`, which is read and scored as a fresh answer would be, or `direction` (UP,
     DOWN or empty) with optional `confidence` (of that direction, in [0, 1]) and `move` (fraction). Forecasts outside
     the split are left out, and so are rows that one of several models lacks. Raises UserError for a line that is wrong,
-    two forecasts of one model for one row, and a file without any row of the split.
+    a model with forecasts of both kinds or the name of a baseline, two forecasts of one model for one row, and a file
+    without any row of the split.
     """
     path = Path(name).expanduser()
     forecasts: dict[str, dict[tuple[str, str], dict]] = {}
     for number, line in _lines(path):
-        key = _key(line, f"{path}:{number}")
-        of_model = forecasts.setdefault(str(line.get("model") or path.stem), {})
+        where = f"{path}:{number}"
+        if not isinstance(line, dict) or not line.get("ticker") or not line.get("date"):
+            raise UserError(f"{where}: a forecast needs ticker and date")
+        model, key = str(line.get("model") or path.stem), (str(line["ticker"]).strip(), str(line["date"]).strip()[:10])
+        if model in BASELINES:
+            raise UserError(f"{where}: {model} is the name of a baseline: name the model otherwise (`model`)")
+        of_model = forecasts.setdefault(model, {})
         if key in of_model:
-            raise UserError(f"{path}:{number}: a second forecast for {key[0]} on {key[1]}: keep one")
-        of_model[key] = _checked(line, f"{path}:{number}")
+            raise UserError(f"{where}: a second forecast for {key[0]} on {key[1]}: keep one")
+        of_model[key] = _checked(line, where)
+        if ("completion" in of_model[key]) != ("completion" in next(iter(of_model.values()))):
+            raise UserError(f"{where}: {model} has completions in some lines and directions in others: keep one kind")
     args.task.max_eval_samples = None
     rows = [
         row
@@ -54,41 +65,50 @@ def _lines(path: Path) -> list[tuple[int, dict]]:
     """(line number, fields) of each line of a JSONL or CSV file; empty CSV fields are None."""
     if not path.is_file():
         raise UserError(f"predictions: {path} not found")
-    if path.suffix.lower() == ".csv":
-        import csv
-
-        with path.open(newline="") as file:
-            lines = [{k: v or None for k, v in line.items() if k} for line in csv.DictReader(file)]
-        numbered = list(enumerate(lines, start=2))
-    else:
-        numbered = []
-        for number, text in enumerate(path.read_text().splitlines(), start=1):
-            try:
-                numbered.append((number, json.loads(text)))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number} is not JSON: {error.msg}") from error
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before the first column
+        read = _csv_lines if path.suffix.lower() == ".csv" else _json_lines
+        numbered = list(read(text, path))
+    except (UnicodeDecodeError, csv.Error, RecursionError) as error:
+        raise UserError(f"predictions: {path} cannot be read as JSON lines or CSV in UTF-8: {error}") from error
     if not numbered:
         raise UserError(f"predictions: {path} is empty")
     return numbered
 
 
-def _key(line: dict, where: str) -> tuple[str, str]:
-    if not isinstance(line, dict) or not line.get("ticker") or not line.get("date"):
-        raise UserError(f"{where}: a forecast needs ticker and date")
-    return str(line["ticker"]), str(line["date"])[:10]
+def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, dict]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="")
+    if reader.fieldnames and not {"ticker", "date"} <= set(reader.fieldnames):
+        raise UserError(f"{path}: the columns ticker and date are needed (found: {', '.join(reader.fieldnames)})")
+    for line in reader:
+        if "" in line:
+            raise UserError(f"{path}:{reader.line_num}: more cells than the header (a comma inside a number or text?)")
+        yield reader.line_num, {key: value or None for key, value in line.items()}
+
+
+def _json_lines(text: str, path: Path) -> Iterator[tuple[int, dict]]:
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would cut inside JSON strings
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}:{number} is not JSON: {error.msg}") from error
 
 
 def _checked(line: dict, where: str) -> dict:
+    """The completion, or the direction with its numbers."""
     if line.get("completion") is not None:
-        return line
+        if not isinstance(line["completion"], str):
+            raise UserError(f"{where}: completion is {type(line['completion']).__name__}, not text")
+        return {"completion": line["completion"]}
     if "direction" not in line:
         raise UserError(f"{where}: a forecast needs a completion, or a direction (UP, DOWN)")
-    direction = line["direction"] and str(line["direction"]).upper()
+    direction = line["direction"] and str(line["direction"]).strip().upper()
     if direction not in ("UP", "DOWN", None):
         raise UserError(f"{where}: direction {line['direction']} is not UP, DOWN or empty")
     try:
         confidence, move = (None if line.get(k) is None else float(line[k]) for k in ("confidence", "move"))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{where}: confidence and move must be numbers") from None
     if confidence is not None and not 0 <= confidence <= 1:
         raise UserError(f"{where}: confidence {confidence} is outside [0, 1]")
@@ -98,15 +118,11 @@ def _checked(line: dict, where: str) -> dict:
 
 
 def _records(task, args, rows: list[dict], forecasts: dict[tuple[str, str], dict]) -> list[dict]:
+    """Records of one model on `rows`: its completions read anew, or its directions as they are."""
     lines = [forecasts[row["ticker"], row["date"]] for row in rows]
-    if all("completion" in line for line in lines):
+    if "completion" in lines[0]:
         texts = [line["completion"] for line in lines]
-        return [
-            {**record, "completion": text}
-            for record, text in zip(task.evaluate(args.task, rows, texts), texts, strict=True)
-        ]
+        read = task.evaluate(args.task, rows, texts)
+        return [{**record, "completion": text} for record, text in zip(read, texts, strict=True)]
     known = ("ticker", "date", "label", "next_return", "base_rate_up")
-    return [
-        {**{key: row[key] for key in known}, **{key: line.get(key) for key in ("direction", "confidence", "move")}}
-        for row, line in zip(rows, lines, strict=True)
-    ]
+    return [{**{key: row[key] for key in known}, **line} for row, line in zip(rows, lines, strict=True)]

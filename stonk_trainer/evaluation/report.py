@@ -278,7 +278,7 @@ def gaming_patterns(stage: Stage, problems: list[str]) -> list[Pattern] | None:
         for line in stage.lines
         if all(key in line for key in NEEDED)
         and not any(math.isnan(number(line.get(key))) for key in numbers)
-        and isinstance(line["completion"], str)
+        and all(isinstance(line[key], str) for key in ("ticker", "date", "completion"))
         and line["direction"] in ("UP", "DOWN", None)
     ]
     if not whole:

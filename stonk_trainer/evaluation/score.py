@@ -151,7 +151,7 @@ def _is_number(value) -> bool:
 
 def _read_text(path: str | Path) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text in UTF-8") from error
     except OSError as error:
@@ -259,7 +259,7 @@ def _check_line(line, where: str) -> dict:
         what = f"lacks {', '.join(missing)}" if isinstance(line, dict) else "is no JSON object"
         raise UserError(f"{where} {what}: not a line of a stocks run's training_log.jsonl")
     fits = {
-        "step": isinstance(line["step"], int),
+        "step": isinstance(line["step"], int) and not isinstance(line["step"], bool),
         "ticker": isinstance(line["ticker"], str),
         "date": isinstance(line["date"], str),
         "label": line["label"] in ("UP", "DOWN"),

@@ -71,6 +71,7 @@ def test_what_happens_after_the_last_signal_day_changes_nothing_before():
         (frame({"C": [1, 0]}), "without prices: C"),
         (frame({"A": [1]}, pd.to_datetime(["2020-01-04"])), "days without prices"),
         (frame({"A": [1, 1]}, DAYS[[1, 0]]), "sorted"),
+        (frame({"A": [1, 1]}).iloc[:0], "no signals"),
     ],
 )
 def test_signals_that_cannot_be_traded_are_refused(signals, words):
@@ -78,11 +79,26 @@ def test_signals_that_cannot_be_traded_are_refused(signals, words):
         backtest(signals, CLOSES)
 
 
+def test_a_signal_on_a_day_without_a_price_is_refused():
+    """It would be filled at the price of before, and so earn the return of its own day."""
+    closes = CLOSES.copy()
+    closes.loc[DAYS[1], "A"] = np.nan
+    with pytest.raises(ValueError, match="A on 2020-01-03, where it has no price"):
+        backtest(frame({"A": [1, 1]}), closes)
+
+
+def test_what_has_lost_everything_stays_at_nothing():
+    closes = pd.DataFrame({"A": [1.0, 3.0, 1.0]}, index=DAYS[:3])
+    assert backtest(frame({"A": [-1, -1, -1]}), closes)["equity"].tolist() == [1, 0, 0]
+
+
 def test_a_missing_price_moves_nothing_until_the_next_one():
     closes = CLOSES.copy()
     closes.loc[DAYS[1], "A"] = np.nan
-    daily = backtest(frame({"A": [1, 1, 0, 0, 0]}), closes, cost_bps=0)
-    assert daily["net"].tolist() == pytest.approx([0, 0, -0.01, 0, 0], abs=1e-10)
+    daily = backtest(frame({"A": [1, np.nan, 0, 0, 0], "B": [0, 1, 0, 0, 0]}), closes, cost_bps=0)
+    assert daily["net"].tolist() == pytest.approx([0, 0, 0.10, 0, 0], abs=1e-10)
+    held = backtest(frame({"A": [1, 1, 0, 0, 0]}).drop(DAYS[1]), closes, cost_bps=0, lag=2)
+    assert held["net"].tolist() == pytest.approx([0, 0, -0.01, 0, 0], abs=1e-10)
 
 
 def test_buy_and_hold_lets_its_positions_drift():

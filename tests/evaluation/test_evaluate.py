@@ -181,11 +181,11 @@ def test_the_backtest_ends_with_the_last_outcome(judged):
     assert summary["buy_and_hold"]["dates"][-2] == last  # its outcome is known the trading day after
 
 
-@pytest.mark.parametrize("flags, words", [(["--lag", "0"], "lag"), (["--cost_bps", "-1"], "cost_bps")])
-def test_a_backtest_that_cannot_be_is_refused(flags, words, tmp_path, capsys):
+@pytest.mark.parametrize("flags", [["--lag", "0"], ["--cost_bps", "-1"], ["--cost_bps", "nan"], ["--trials", "0"]])
+def test_a_backtest_that_cannot_be_is_refused(flags, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         evaluate.main(["--config", "stocks/baselines", "--out", str(tmp_path / "out"), *flags])
-    assert end.value.code == 2 and words in capsys.readouterr().err
+    assert end.value.code == 2 and flags[0].strip("-") in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

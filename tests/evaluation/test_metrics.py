@@ -144,7 +144,7 @@ def test_a_difference_of_two_that_err_together_is_surer_than_each_of_them():
     second = [{**r, "direction": r["label"]} if i % 30 == 0 else r for i, r in enumerate(first)]
     bootstrap = DayBootstrap(dates, seed=0)
     low, high = difference(second, first, bootstrap)["accuracy"]["ci95"]
-    alone = bootstrap.mean([r["direction"] == r["label"] for r in first])
+    alone = bootstrap.share([r["direction"] == r["label"] for r in first])
     assert (high - low) < (alone[1] - alone[0]) / 2
 
 
@@ -175,7 +175,7 @@ def test_the_interval_covers_the_truth_19_times_in_20_when_companies_move_togeth
     covered, naive, repeats = 0, 0, 500
     for seed in range(repeats):
         hits, dates = correlated_days(rng, days, companies, shared, persistent)
-        low, high = DayBootstrap(dates, seed, repeats=500).mean(hits)
+        low, high = DayBootstrap(dates, seed, repeats=500).share(hits)
         covered += low <= 0.52 <= high
         naive += abs(hits.mean() - 0.52) <= 1.96 * hits.std() / np.sqrt(len(hits))
     assert 0.93 <= covered / repeats <= 0.97
@@ -225,9 +225,24 @@ def test_the_interval_depends_on_the_seed_only_and_not_on_the_order():
 
 
 def test_days_with_more_rows_weigh_more():
-    hits, dates = [1.0] * 90 + [0.0] * 10, ["a"] * 90 + [f"b{i}" for i in range(10)]
-    low, high = DayBootstrap(dates, seed=0, block=1).mean(hits)
-    assert low == 0 and high > 0.9  # the one large day is drawn, or it is not
+    values, dates = [2.0] * 90 + [0.0] * 10, ["a"] * 90 + [f"b{i}" for i in range(10)]
+    low, high = DayBootstrap(dates, seed=0, block=1).mean(values)
+    assert low == 0 and high > 1.8  # the one large day is drawn, or it is not
+
+
+def test_a_share_that_never_failed_has_an_interval_too():
+    dates = [f"{i:02d}" for i in range(30)]
+    low, high = DayBootstrap(dates, seed=0).share([True] * 30)
+    assert 0.8 < low < 0.95 and high == 1
+
+
+@pytest.mark.parametrize("days, companies, right", [(20, 1, 0.9), (40, 1, 0.97), (60, 5, 0.9)])
+def test_the_interval_of_a_share_near_one_covers_it(days, companies, right):
+    rng, covered, dates = np.random.default_rng(4), 0, np.repeat([f"{day:03d}" for day in range(days)], companies)
+    for seed in range(300):
+        low, high = DayBootstrap(dates, seed, repeats=300).share(rng.random(len(dates)) < right)
+        covered += low <= right <= high
+    assert covered / 300 >= 0.93
 
 
 def test_neighbouring_days_are_drawn_together():

@@ -80,6 +80,17 @@ def test_days_outside_the_split_are_left_out(rows, tmp_path):
     [
         ([{"ticker": "KO", "date": "2004-01-05", "direction": "UP"}], "no row of the test split"),
         ([{"date": "2020-01-06", "direction": "UP"}], r"a\.jsonl:1: a forecast needs ticker and date"),
+        ([["KO", "2020-01-06", "UP"]], r"a\.jsonl:1: a forecast needs ticker and date"),
+        ([{"ticker": "KO", "date": "2020-01-06", "completion": 5}], "completion is int, not text"),
+        ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP", "confidence": 10**400}], "must be numbers"),
+        ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP", "model": "majority"}], "name of a baseline"),
+        (
+            [
+                {"ticker": "KO", "date": "2020-01-06", "direction": "UP"},
+                {"ticker": "KO", "date": "2020-01-07", "completion": "Prediction: UP"},
+            ],
+            r"a\.jsonl:2: a has completions in some lines and directions in others",
+        ),
         ([{"ticker": "KO", "date": "2020-01-06"}], "needs a completion, or a direction"),
         ([{"ticker": "KO", "date": "2020-01-06", "direction": "FLAT"}], "FLAT is not UP, DOWN"),
         ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP", "confidence": 63}], r"outside \[0, 1\]"),
@@ -99,3 +110,27 @@ def test_a_missing_file_and_a_half_line_are_named(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"ticker": "KO", "da')
     with pytest.raises(UserError, match=r"a\.jsonl:1 is not JSON"):
         saved(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("ticker,date,direction\n".encode("utf-16"), "cannot be read"),
+        (b"ticker,date,direction,confidence\nKO,2020-01-06,UP,0,6\n", r":2: more cells than the header"),
+        (b"Ticker;Date;Direction\nKO;2020-01-06;UP\n", "columns ticker and date are needed .found: Ticker;Date"),
+    ],
+)
+def test_a_csv_that_is_none_is_named(content, words, tmp_path):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        saved(tmp_path / "a.csv")
+
+
+def test_files_of_spreadsheets_and_newswires_are_read(rows, tmp_path):
+    row = rows[0]
+    (tmp_path / "a.csv").write_bytes(f"\ufeffticker,date,direction\r\nKO,{row['date']} 00:00:00, up \r\n".encode())
+    assert saved(tmp_path / "a.csv")[1]["a"][0]["direction"] == "UP"
+    text = "A line\u2028separator.\nPrediction: UP"
+    line = json.dumps({"ticker": "KO", "date": row["date"], "completion": text}, ensure_ascii=False)
+    (tmp_path / "b.jsonl").write_text(line + "\n\n", encoding="utf-8")
+    assert saved(tmp_path / "b.jsonl")[1]["b"][0]["completion"] == text

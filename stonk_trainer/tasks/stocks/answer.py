@@ -108,6 +108,8 @@ def parse(text: str) -> Forecast | Unreadable:
 def _read_fields(text: str) -> dict[str, list[str]]:
     """Values of each field of `_NAMES` in order; lines that belong to no field are "prose"."""
     fields: dict[str, list[str]] = {key: [] for key in _NAMES}
+    if not text:
+        return fields
     text = _END_TAG.sub("\n", _TAG.sub(r"\n\1:", text)).translate(_MARKDOWN)
     waiting = None  # a field whose value stands on the next line
     for line in filter(str.strip, text.split("\n")):

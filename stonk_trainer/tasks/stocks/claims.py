@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from stonk_trainer.tasks.stocks.facts import Fact
-from stonk_trainer.tasks.stocks.words import SCALES, Sentence, Token, grammar_of, joins, role_of, sentences
+from stonk_trainer.tasks.stocks.words import LONG, SCALES, Sentence, Token, grammar_of, joins, role_of, sentences
 
 
 class Claim(NamedTuple):
@@ -84,6 +84,7 @@ class Book(NamedTuple):
     headlines: tuple[tuple[str, frozenset[str]], ...]  # (name, its words and numbers)
     texts: str  # all text facts in lower case
     words: frozenset[str]  # of the texts
+    read: dict[str, list[tuple[int, int, "_Verdict", bool]]]  # by sentence: what `_Reader.stated` gave for it
     values: tuple[tuple[float, str], ...]  # (magnitude, unit) of what is shown, and of the close against other prices
 
 
@@ -92,8 +93,11 @@ NAMES = {"close", "open", "average", "volatility", "volume", "financial"}
 _GLUE = {"of", "at", "to", "from", "colon", "bracket", "up", "down", "back up", "back down", "above", "below", "last",
          "ago", "span", "high", "low", "today", "positive", "negative"}  # fmt: skip
 _DIRECTIONS = {"up": 1, "down": -1, "back up": 1, "back down": -1, "positive": 1, "negative": -1}
+_MOVES = set(_DIRECTIONS)
+_NAMES_OR_CHANGE = NAMES | {"change"}
 _UNITS = {"usd": ("usd", ""), "percent": ("percent",), "count": ("",), "ratio": ("ratio", "", "percent")}
 _UNIT_WORDS = {"%": "percent", "p": "percent", "d": "usd", "u": "usd", "x": "ratio", "t": "ratio"}
+_UNIT_WORDS |= {"b": "percent", "c": "usd"}  # basis points and cents: hundredths
 _QUANTITY = re.compile(r"([+-]?)([$\u20ac\u00a3\u00a5]?)([+-]?)([\d,]+)(?:\.(\d+))?[ -]?([a-z]*) ?(.?)", re.ASCII)
 _PRICE_WORDS = set("share shares stock stocks price prices its close closed closing average".split())
 _TIME_WORDS = set("day days week month session sessions today daily".split())
@@ -102,6 +106,7 @@ _FIRST_PERSON = {"i", "my", "we", "our"}
 _PRONOUNS = {"it", "that", "this", "them", "both"}
 _STATING = {"number", "above", "below", "span", "record", "high", "low", "superlative"}
 _NO_FORECAST = set("call verdict answer think believe say due ahead am i'm next lean leaning leans bet".split())
+_SHOWN = {"open", "average", "volatility"}  # the writer's outlook is of the close
 _YEARS = {"year", "years", "decade", "decades"}
 _TIMES = {"span", "ago", "today"}
 _REACH = 40  # tokens looked at on either side of a number
@@ -117,12 +122,31 @@ def find_claims(reasoning: str, facts: Sequence[Fact]) -> list[Claim]:
     return claims_of(reasoning, sentences(reasoning, book.phrases), book)
 
 
+def _read(sentence: Sentence, book: Book) -> list[tuple[int, int, "_Verdict", bool]]:
+    """What a sentence states; completions of one prompt share sentences, and reading one takes most of the time."""
+    if len(sentence.text) > LONG:
+        return _Reader(sentence, book).stated()
+    if sentence.text not in book.read:
+        if len(book.read) >= 256:
+            book.read.clear()
+        book.read[sentence.text] = _Reader(sentence, book).stated()
+    return book.read[sentence.text]
+
+
+def _claim(reasoning: str, place: int, which: int, start: int, end: int, verdict: "_Verdict", counts: bool) -> Claim:
+    start, end = start + place, end + place
+    return Claim(
+        reasoning[start:end], start, end, verdict.fact, verdict.fact is not None, verdict.false, verdict.why,
+        verdict.direction, verdict.size, verdict.about or verdict.fact, counts, which, verdict.listed,
+    )  # fmt: skip
+
+
 def claims_of(reasoning: str, parts: Sequence[Sentence], book: Book) -> list[Claim]:
     """The claims of a reasoning already split into sentences, in the order of the text."""
     claims: list[Claim] = []
     for which, sentence in enumerate(parts):
         if not sentence.kinds.isdisjoint(_STATING):
-            claims += _Reader(reasoning, sentence, which, book).claims()
+            claims += [_claim(reasoning, sentence.start, which, *found) for found in _read(sentence, book)]
     if any(claim.listed for claim in claims):
         # "Close: $175.53 … The close is above its average": what a sentence speaks of, it may have listed before
         spoken_of = {name for claim in claims if claim.grounded for name in claim.fact.split(" vs ")}
@@ -165,6 +189,7 @@ def book_of(facts: Sequence[Fact]) -> Book:
         headlines=headlines,
         texts=" ".join(value for _, value in texts),
         words=frozenset(word for _, value in texts for word in re.findall(r"[a-z]+", value)),
+        read={},
         values=tuple(_values(numeric)),
     )
 
@@ -293,13 +318,13 @@ def _read_quantity(text: str) -> _Quantity:
     sign, dollar, sign_after, digits, decimals, scale, unit = _QUANTITY.match(text).groups()
     if scale not in SCALES:
         scale, unit = "", scale or unit
-    factor = SCALES.get(scale, 1.0)
+    factor = SCALES.get(scale, 1.0) * (0.01 if unit[:1] in ("b", "c") else 1)
     value = float(f"{digits.replace(',', '')}.{decimals or 0}") * factor
     signs = (sign + sign_after)[:1]
     return _Quantity(
         value,
         0.5 * factor * 10.0 ** -len(decimals or ""),
-        len(decimals or ""),
+        len(decimals or "") + 2 * (factor == 0.01),
         "usd" if dollar == "$" else "foreign" if dollar else _UNIT_WORDS[unit[0]] if unit else "",
         {"-": -1, "+": 1, "": 0}[signs],
     )
@@ -333,31 +358,34 @@ _HEDGES = {"above": 1, "over": 1, "than": 1, "nearly": -1, "almost": -1, "under"
 class _Reader:
     """Reads one sentence: first its numbers, from left to right, then its comparisons in words."""
 
-    def __init__(self, reasoning: str, sentence: Sentence, which: int, book: Book):
-        self.reasoning, self.sentence, self.which, self.book = reasoning, sentence, which, book
+    def __init__(self, sentence: Sentence, book: Book):
+        self.sentence, self.book = sentence, book
         self.tokens = sentence.tokens
         self.at = [i for i, token in enumerate(self.tokens) if token.kind == "number"]
         self.verdicts: dict[int, _Verdict] = {}  # by position of the number in tokens
         self.read_by: dict[int, tuple[Token | None, int]] = {}  # the name each number was read by, its place in a list
-        self.stated: list[str] = []  # prices stated so far
+        self.prices: list[str] = []  # prices stated so far
         self.move: Token | None = None  # the direction word of the last change read
         self.used: set[int] = set()  # indices of the words that say what a number is
+        # "analysts expect 12%" and "historically a 73% chance" are claims, if no prompt shows them
+        self.theirs = "others" in sentence.kinds or "historically" in sentence.words
         words = len(sentence.words) - sum(map(sentence.words.count, ",()"))
-        self.is_prose = (
-            words >= max(4, 2.5 * len(self.at))
+        self.is_prose = bool(self.at) and (
+            words >= max(3, 2.25 * len(self.at))
             and 2 * sentence.unknown <= words
             and grammar_of(sentence.words) >= max(1, len(self.at) / 2)
         )
 
-    def claims(self) -> list[Claim]:
+    def stated(self) -> list[tuple[int, int, _Verdict, bool]]:
+        """(start and end in the sentence, verdict, whether it is a number) of each statement."""
         found, book = [], self.book
         for which, at in enumerate(self.at):
             verdict = self._number(which, at, _quantity(self.tokens[at]))
             if verdict:
                 self.verdicts[at] = verdict
                 if verdict.item in book.prices:
-                    self.stated.append(verdict.item)
-                found.append(self._claim(self.tokens[at].start, self.tokens[at].end, verdict, counts=True))
+                    self.prices.append(verdict.item)
+                found.append((self.tokens[at].start, self.tokens[at].end, verdict, True))
         if self.is_prose or not self.at:
             kinds, stated = self.sentence.kinds, []
             if "above" in kinds or "below" in kinds:
@@ -366,18 +394,8 @@ class _Reader:
                 stated += self._moves()
             if not kinds.isdisjoint(("record", "high", "low", "superlative")):
                 stated += self._superlatives()
-            for start, end, verdict in stated:
-                found.append(self._claim(start, end, verdict, counts=False))
+            found += [(start, end, verdict, False) for start, end, verdict in stated]
         return found
-
-    def _claim(self, start: int, end: int, verdict: _Verdict, counts: bool) -> Claim:
-        grounded = verdict.fact is not None
-        start, end = start + self.sentence.start, end + self.sentence.start
-        text = self.reasoning[start:end]
-        return Claim(
-            text, start, end, verdict.fact, grounded, verdict.false, verdict.why, verdict.direction, verdict.size,
-            verdict.about or verdict.fact, counts, self.which, verdict.listed,
-        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------ one number
 
@@ -401,13 +419,10 @@ class _Reader:
             if token.text not in _NO_FORECAST:
                 kinds.add(token.kind)
         after = right[0] if right and right[0].index - number.index <= 2 else None
-        theirs = "others" in self.sentence.kinds  # "analysts expect 12%" is a claim, if no prompt shows it
+        theirs = self.theirs
         mine = "target" in kinds and _FIRST_PERSON.intersection(self.sentence.words)
-        if not theirs and (
-            mine
-            or kinds & {"own", "firm", "weak"}
-            or (after and (after.kind == "own" or after.text in ("tomorrow", "next")))
-        ):
+        own = kinds & {"own", "firm", "weak"} and left[-1].kind != "from" and not _last(left[-3:], _SHOWN)
+        if not theirs and (mine or own or (after and (after.kind == "own" or after.text in ("tomorrow", "next")))):
             return None
         if "not" in kinds and self.is_prose:
             return _Verdict(None, "the words deny it", false="true" in self.sentence.words)
@@ -536,7 +551,7 @@ class _Reader:
                 return _Verdict(
                     _pair(one, other), f"follows from {one} and {other}", False, _evidence(one, other, book), size
                 )
-        if quantity.unit in ("usd", ""):
+        if quantity.unit in ("usd", "") and not (start == at + 1 and quantity.value < book.close / 2):
             return None  # "closed at $175.53, above its average" states a level
         if quantity.unit == "ratio":
             return self._unplaced(quantity, "does not follow from the facts compared")
@@ -566,12 +581,16 @@ class _Reader:
     ) -> _Verdict | None:
         """ "rose 2.3% over the last 5 days", "a gain of $3.73", "a 2.3% daily drop"; None if the price is not meant."""
         number, book = self.tokens[at], self.book
-        noun = _first(right[:3], _DIRECTIONS.keys())
+        if quantity.unit != "percent" and (
+            quantity.unit not in ("usd", "") or not (_last(left[-2:], _MOVES) or _last(right[:2], _MOVES))
+        ):
+            return None
+        noun = _first(right[: min(3, _find(right, _CLAUSE))], _MOVES)
         if noun and noun.index - number.index > (2 if noun.text in ("up", "down") else 3):
             noun = None
         if noun and noun.kind in ("positive", "negative") and noun.index - number.index > 1:
             noun = None
-        named = _last(left, NAMES | {"change"})
+        named = _last(left, _NAMES_OR_CHANGE)
         move = noun or _last_move(left)
         owner = named if named and named.kind != "change" else None
         if owner and move and any(t.kind == "comma" and owner.index <= t.index < move.index for t in left):
@@ -585,11 +604,10 @@ class _Reader:
             and quantity.unit == "percent"
         ):
             return None
-        if quantity.unit == "percent" and self._is_of_other(number, left, right, move if move is not noun else None):
-            return None
         if quantity.unit == "percent":
-            pass
-        elif quantity.unit in ("usd", ""):
+            if self._is_of_other(number, left, right, move if move is not noun else None):
+                return None
+        else:
             verb = next((t for t in reversed(left[-2:]) if t.kind != "of" and t.text != "by"), None)
             moved = noun and noun.index - number.index <= 2
             if not moved and not (
@@ -598,8 +616,6 @@ class _Reader:
                 return None  # "rose to $175.53" is a level
             if not moved and not quantity.unit and not quantity.sign and not quantity.decimals:
                 return None
-        else:
-            return None
 
         before, when = _last(left, _TIMES), _first(right, _TIMES)
         if before and (
@@ -626,7 +642,10 @@ class _Reader:
         if move:
             self.used.add(move.index)
 
-        opened = _last(left, {"open"}) or _first(right, {"open"}) or (right == [] and self._next_is(at, "open"))
+        kinds = self.sentence.kinds
+        opened = "open" in kinds and (
+            _last(left, {"open"}) or _first(right, {"open"}) or (right == [] and self._next_is(at, "open"))
+        )
         names, pairs = [], []
         if opened and not when:
             pairs = [("open", "close"), (_close(1), "open")]
@@ -634,7 +653,7 @@ class _Reader:
             days = when.n[place : place + 1] if len(when.n) > 1 else when.n
             for n in days:
                 names.append(f"change_{n}d")
-                pairs.append((_close(n), "close"))
+                pairs += [(_close(n), "close"), ("open", "close")][: 1 + (n == 1)]
                 if f"change_{n}d" not in book.facts and _close(n) not in book.facts:
                     pairs.append((_close(n - 1), "close"))  # "over the past three days", of three closes
             if when.text.startswith("yesterday"):
@@ -643,11 +662,11 @@ class _Reader:
             names, pairs = ["change_1d"], [(_close(1), "close"), ("open", "close")]
         else:
             names = list(book.changes)
-            stated = self.stated
+            stated = self.prices
             if quantity.unit != "percent":
                 pairs = [(name, "close") for name in book.prices]
             pairs += [(_close(1), "close"), *((stated[i], stated[-1]) for i in (0, -2) if len(stated) > 1)]
-        average = _last(self.tokens[max(0, at - 8) : at], {"average"})
+        average = "average" in kinds and _last(self.tokens[max(0, at - 8) : at], {"average"})
         if average and quantity.unit == "percent" and move:  # "compared with its 20-day average, it is 4% higher"
             pairs += [(name, "close") for name in self._names_of(average, ())]
         values = [(name, book.facts[name].value) for name in names if name in book.facts and quantity.unit == "percent"]
@@ -667,8 +686,6 @@ class _Reader:
         if equal:
             decided = not move or near or number.index - move.index <= 6
             return _Verdict(None, f"{equal[0][0]} has the opposite sign", false=decided)
-        if quantity.unit != "percent":
-            return self._unplaced(quantity, "no change of the price over that time equals it")
         why = "no change of the price over that time equals it"
         told = move or _last(left[-4:], {"change"})
         if told and when and abs(when.index - number.index) <= 6 and not self._is_derived(quantity, near):
@@ -712,17 +729,19 @@ class _Reader:
         elif _last(left[-6:], {"other"}) and kind in ("", "change", "price"):
             return self._unplaced(quantity, "the words name no fact that is shown")._replace(false=True)
         elif extreme and extreme.kind in ("high", "low") and not _last(left[-4:], {"volume", "volatility"}):
-            names = list(book.prices)
+            names, strong = list(book.prices), True
         elif ago and kind in ("close", "price", "", "ago"):
-            names, strong = [_close(n) for n in ago.n], strong or kind == "close"
+            strong = strong or kind == "close" or (ago in right[:1] and ago.index - self.tokens[at].index <= 2)
+            names = [_close(n) for n in ago.n]
         elif kind == "close" and not (joined in ("from", "to") or place or self._in_list(at)):
             names = list(book.prices) if name.text == "closes" else ["close"]
         elif kind == "close" or joined in ("from", "to") or place:
             names = list(book.prices)
         elif kind == "price" or _last_move(left):
             is_list = kind == "price" and (name.text == "prices" or self._in_list(at))
-            names, strong = list(book.prices) if is_list else ["close"], False
-        elif quantity.unit == "usd" and joined == "at" and "it" in self.sentence.words:
+            names = list(book.prices) if is_list else ["close"]
+            strong = kind == "price" and not is_list and joined in ("of", "at") and left[-2:-1] == [name]
+        elif quantity.unit == "usd" and joined == "at":
             names, strong = ["close"], False  # "it stands at $175.53"
         elif quantity.unit == "usd" and (
             not _PRICE_WORDS.isdisjoint(self.sentence.words)
@@ -782,6 +801,8 @@ class _Reader:
                 if not near and (after := self._name_after(at, right)):
                     return after, True, 0
                 return token, near and token.kind != "price", 0
+            if token.kind in ("so", "contrast") and left[-1].kind in ("from", "to"):
+                break  # "the average may cap it, so I expect a fall from $175.53"
             strong = strong and token.kind in _GLUE
         if after := self._name_after(at, right):
             return after, True, 0
@@ -819,9 +840,10 @@ class _Reader:
             shown = [book.facts[price].value for price in book.prices]
             if value != (max(shown) if extreme.kind == "high" else min(shown)) or len(shown) < 2:
                 return _Verdict(None, f"{name} is not the {extreme.text} of the closes shown", false=True)
-        before = self.stated
+        before = self.prices
         if name in book.prices and joined in ("to", "at") and (before or move) and not extreme:
-            if before and joined == "to" and age(before[-1]) <= age(name) and before[-1] != name:
+            dated = _first(self.tokens[at + 1 : at + 4], {"ago"})
+            if before and joined == "to" and not dated and age(before[-1]) <= age(name) and before[-1] != name:
                 return _Verdict(None, f"{name} came before {before[-1]}", false=True)
             move = move or self._any_move(at)
             old = (
@@ -833,18 +855,20 @@ class _Reader:
                 change = _moved(span.n[0], book)
             if move and change is not None and joined in ("to", "at"):
                 self.used.add(move.index)
-                if joined == "to" and change * _DIRECTIONS[move.kind] < 0:
+                if joined == "to" and change * _DIRECTIONS[move.kind] <= 0:
                     return _Verdict(None, f"it did not come {move.text} to {name}", false=True, item=name)
                 if joined == "to" and before and before[-1] != name:
                     sign, size = (change > 0) - (change < 0), 100 * abs(change / old[0])
-                    return _Verdict(name, f"equals {name}", False, sign, size, _pair(name, before[-1]), name)
+                    return _Verdict(name, f"equals {name}", False, sign, size, _pair(name, before[-1]), item=name)
         place = self.read_by[at][1]
         if name in book.prices and 1 < place <= len(before) and before[-place] != name and not self._in_list(at):
             # "closes of $150.00, $153.50 and $156.20": a list tells of the move from its first to its last
             newer, older = sorted((name, before[-place]), key=age)
             change = _value(newer, book)[0] - _value(older, book)[0]
             size = 100 * abs(change / _value(older, book)[0])
-            return _Verdict(name, f"equals {name}", False, (change > 0) - (change < 0), size, _pair(newer, older), name)
+            return _Verdict(
+                name, f"equals {name}", False, (change > 0) - (change < 0), size, _pair(newer, older), item=name
+            )
         return _Verdict(name, f"equals {name}", item=name)
 
     def _any_move(self, at: int) -> Token | None:
@@ -887,8 +911,6 @@ class _Reader:
                 a, b = _value(one, self.book), _value(other, self.book)
                 if one == other or not a or not b or a[1] != b[1]:
                     continue
-                if abs(a[0] / b[0] - 1) < 5e-4 if b[0] else True:
-                    continue  # as good as equal
                 holds = (a[0] > b[0]) == (token.kind == "above") and a[0] != b[0]
                 start, end = token.start, max(token.end, self.tokens[where].end)
                 if holds != denied:
@@ -963,8 +985,7 @@ class _Reader:
                 yield token.start, token.end, _Verdict(None, "nothing shown says so", false=True)
 
     def _quotes(self, token: Token) -> bool:
-        start = self.sentence.start
-        return self.reasoning[start + token.start : start + token.end].lower() in self.book.texts
+        return self.sentence.text[token.start : token.end] in self.book.texts
 
 
 def _moved_between(lag: int, book: Book) -> float | None:
@@ -1008,10 +1029,13 @@ def _last_move(left: Sequence[Token]) -> Token | None:
         if token.kind in _DIRECTIONS:
             return token
         if token.kind in NAMES or token.kind == "change":
-            cut = token.index
-            return next((t for t in left if t.kind in ("positive", "negative") and cut - t.index == 1), None) or next(
-                (t for t in reversed(left) if t.kind in _DIRECTIONS and t.index > cut), None
+            at = left.index(token)
+            before = (
+                left[at - 2] if at > 1 and left[at - 1].kind in ("span", "today") else left[at - 1] if at else token
             )
+            if before.kind in ("positive", "negative") and token.index - before.index <= 4:
+                return before  # "a negative 5-day change of"
+            return _last(left[at + 1 :], _MOVES)
     return None
 
 

@@ -5,6 +5,7 @@ it, both outlooks at once, repetition, a mere list, words that are none. Reasons
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,14 +17,15 @@ NOTICEABLE = 0.05  # daily volatilities: after a smaller move no rebound or pull
 CONCEDED = 0.5  # weight of evidence against the answer that the writer sets aside ("although it fell …")
 MOST_FACTS = 12  # whoever cites more lists the data instead of choosing from it
 MOST_UNKNOWN = 0.25  # share of the words that need not be English of this kind
+MOST_CONCLUSIONS = 3  # sentences that state an outlook and cite nothing
 MOST_REPEATED = 0.2  # share of the sentences that may repeat another
 
 _SIGN = {"up": 1, "positive": 1, "back up": 1, "down": -1, "negative": -1, "back down": -1, "buy": 1, "sell": -1}
+_SIGN |= {"strength": 1, "weakness": -1}
 _MEANING = {
     "above",
     "below",
     "so",
-    "contrast",
     "turn",
     "turn up",
     "turn down",
@@ -38,18 +40,25 @@ _CLAUSE_END = {"comma", "so", "as", "contrast"}
 _CONTRAST_STARTS = {"however", "but", "still", "yet", "nevertheless", "nonetheless", "although", "though", "despite"}
 # Letters and digits that pass for others: zero-width, full-width, Cyrillic, mathematical, digits of other scripts.
 _DISGUISED = re.compile(
-    "[\u00ad\u200b-\u200f\u2060-\u2064\ufeff\uff01-\uff5e\u0400-\u052f\U0001d400-\U0001d7ff]"
+    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\uff01-\uff5e\u0400-\u052f\U0001d400-\U0001d7ff]"
     "|[a-zA-Z][\u0370-\u03ff]|[\u0370-\u03ff][a-zA-Z]|(?![0-9])\\d"
 )
 _ANSWER = re.compile(r"(?:prediction|answer)\W{0,4}:")
+_MENU = re.compile(r"\bUP\W{1,3}(?:or )?DOWN\b|\bDOWN\W{1,3}(?:or )?UP\b")
 _UNDECIDED = (
     "up/down", "anything can happen", "anything is possible", "impossible to", "who knows", "both directions",
     "either is possible", "both are possible", "equally likely", "both ways", "any direction",
+    "both outcomes", "outcomes are possible", "equal chance",
 )  # fmt: skip
 _UNDECIDED_ALONE = ("either way", "either direction", "coin flip", "coin toss", "toss-up", "50/50", "hard to say",
-                    "cannot tell", "can't tell", "no idea")  # fmt: skip
+                    "cannot tell", "can't tell", "no idea",
+                    "is uncertain", "are uncertain", "which way",
+                    "as likely as", "not know", "don't know")  # fmt: skip
 
 
+_CONDITIONS = {"if", "scenario", "case"}
+_TRENDS = {"trend", "momentum", "bias", "direction", "is", "remains"}
+_OF_MORE = {"otherwise", "overall", "broader", "larger", "longer", "general", "medium", "term"}
 # A sentence that starts in lower case, or one that starts twice.
 _MISPLACED = re.compile(r"[.!?] [a-z]|[a-z,] (?:The|It|Its|This|That|A|An|But|So|Over|At|Of|To|From|With|And|On|In) ")
 
@@ -65,13 +74,14 @@ class Weighing(NamedTuple):
 
 
 class _Outlook(NamedTuple):
-    """Directions (+1, -1) that the writer expects firmly, names as possible, expects after a move the other way, and
-    those that moves called overdone would turn to."""
+    """Directions (+1, -1) that the writer expects firmly, names as possible, expects after a move the other way, those
+    that moves called overdone would turn to, and those to which words of a reversal hint."""
 
     firm: set[int]
     weak: set[int]
     turns: set[int]
     overdone: set[int]
+    hints: set[int]
 
 
 def weigh(
@@ -86,22 +96,32 @@ def weigh(
         faults.append(f'false: "{false.text}": {false.why}')
     conceded = _conceded(parts)
     evident = {claim.sentence: claim.direction for claim in claims if claim.direction}
-    outlook = _Outlook(set(), set(), set(), set())
+    outlook = _Outlook(set(), set(), set(), set(), set())
+    decided, conclusions = -1, 0
+    claimed = {claim.sentence for claim in claims}
     for which, part in enumerate(parts):
+        if not _CONDITIONS.isdisjoint(part.words) and {"up", "down"} <= part.kinds and "number" not in part.kinds:
+            outlook.weak.update((1, -1))  # "if buyers stay it rises, and if not it falls"
         if not part.kinds.isdisjoint(_OUTLOOK):
             # "overdone" is said of the moves last spoken of
             spoken_of = next((evident[i] for i in range(which, -1, -1) if i in evident), 0)
-            _read_outlook(part, -spoken_of, outlook)
+            if _read_outlook(part, -spoken_of, outlook):
+                decided = part.start
+                conclusions += which not in claimed
 
     agree, against, flipped = _evidence(claims, conceded, outlook, wanted, volatility)
-    if against > agree or (against and not agree):
+    if not agree and wanted in outlook.hints and -wanted not in outlook.firm:
+        agree, against = against, agree  # "it rose 3%; a pullback would be normal, so I expect a decline"
+    # whoever concludes against most of the evidence must say so, and have some on his side
+    if against > (2 * agree if wanted in outlook.firm else agree):
         faults.append("the evidence it cites is against its answer")
     if wanted in outlook.overdone and not flipped and -wanted not in outlook.overdone:
         faults.append("calls a move overdone that it does not cite")
-    if problem := _contradiction(lower, parts, claims, outlook, conceded, wanted):
+    if problem := _contradiction(lower, parts, claims, outlook, conceded, wanted, decided):
         faults.append(problem)
 
     distinct, repeats = _repetition(parts, claims)
+    repeats = repeats or ("concludes again and again" if conclusions > MOST_CONCLUSIONS else None)
     if repeats:
         faults.append(repeats)
     cited = {claim.fact for claim in claims if claim.grounded and claim.counts}
@@ -122,6 +142,8 @@ def weigh(
         faults.append("letters or digits in disguise")
     if ("prediction" in lower or "answer" in lower) and _ANSWER.search(lower):
         faults.append("the answer stands inside the reasoning")
+    if "UP" in text and _MENU.search(text):
+        faults.append("echoes the menu of answers")
     return Weighing(agree, against, distinct, faults)
 
 
@@ -164,52 +186,64 @@ def _evidence(
 
 # ---------------------------------------------------------------------------------------------------- outlook
 
-_OUTLOOK = {"firm", "weak", "turn", "turn up", "turn down", "back up", "back down", "room", "reversal"}
-_PREDICATES = {"likely", "expected", "ahead", "due", "tomorrow", "next", "poised", "expect"}
+_OUTLOOK = {"firm", "weak", "own", "turn", "turn up", "turn down", "back up", "back down", "room", "reversal"}
+_GO_ON = {"that", "continue", "persist"}  # "a risk that it falls", "the decline should continue"
+_PREDICATES = {"continue", "persist", "likely", "expected", "ahead", "due", "tomorrow", "next", "poised", "expect"}
 
 
-def _read_outlook(part: Sentence, turn: int, outlook: _Outlook) -> None:
-    """Add what a sentence says will come. turn: against the moves last spoken of, as "overdone" means."""
+def _read_outlook(part: Sentence, turn: int, outlook: _Outlook) -> bool:
+    """Add what a sentence says will come; whether it says so firmly. turn: against the moves last spoken of, as
+    "overdone" means."""
     clause: list[Token] = []
+    firm = False
     for token in part.tokens:
-        if (token.kind not in _CLAUSE_END and token.kind != "number") or token.text == "that":  # "a risk that it falls"
+        if (token.kind not in _CLAUSE_END and token.kind != "number") or token.text in _GO_ON:
             clause.append(token)
             continue
         if clause and not (token.kind == "number" and clause[-1].kind in _SIGN):  # "fell 2.3%" is no outlook
-            _read_clause(clause, turn, outlook)
+            firm = _read_clause(clause, turn, outlook) or firm
         clause = []
-    if clause:
-        _read_clause(clause, turn, outlook)
+    return bool(clause and _read_clause(clause, turn, outlook)) or firm
 
 
-def _read_clause(clause: list[Token], turn: int, outlook: _Outlook) -> None:
+def _read_clause(clause: list[Token], turn: int, outlook: _Outlook) -> bool:
     kinds = [token.kind for token in clause]
-    sign = -1 if kinds.count("not") % 2 else 1
-    marks = [i for i, kind in enumerate(kinds) if kind in ("firm", "weak")]
+    nots = [i for i, kind in enumerate(kinds) if kind == "not" and not (i and kinds[i - 1] == "than")]
+    sign = -1 if len(nots) % 2 else 1  # "more likely than not" denies nothing
+    marks = [i for i, kind in enumerate(kinds) if kind in ("firm", "weak", "own")]
     if sign > 0:
         outlook.overdone.update(direction for kind, direction in (("turn up", 1), ("turn down", -1)) if kind in kinds)
+        outlook.hints.update(_SIGN[kind] for kind in kinds if marks and kind in ("back up", "back down"))
         if "turn" in kinds and turn:
             outlook.overdone.add(turn)
         if "reversal" in kinds and turn and (marks or "room" in kinds):
             outlook.turns.add(turn)
     moves = [i for i, kind in enumerate(kinds) if kind in _SIGN]
     if not moves:
-        return
+        return False
     if "room" in kinds and sign > 0:  # "room to fall back"
         outlook.turns.update(_SIGN[kinds[i]] for i in moves)
-    after = [i for i in moves if marks and i > marks[0]]
-    if not marks or not (after or clause[marks[-1]].text in _PREDICATES):
-        return
+    decisive = marks and kinds[marks[-1]] == "firm" and [i for i in moves if i > marks[-1]]
+    after = decisive or [i for i in moves if marks and i > marks[0]]
+    if not marks or not (after or any(token.text in _PREDICATES for token in clause[marks[-1] :])):
+        return False
     chosen = after or moves
     signs = {_SIGN[kinds[i]] for i in chosen}
+    if len(signs) > 1 and kinds[chosen[0]] in ("back up", "back down"):
+        signs = {_SIGN[kinds[chosen[0]]]}  # "give back some of the gain"
     if len(signs) > 1:
-        if any(token.text == "or" for token in clause[chosen[0] : chosen[-1]]):  # "will rise or fall"
+        # "will rise or fall", "a chance of a rise and a chance of a fall"
+        if sum(kinds[i] != "firm" for i in marks) > 1 or any(
+            token.text == "or" for token in clause[chosen[0] : chosen[-1]]
+        ):
             outlook.weak.update(signs)
-        return
+        return False
     direction = signs.pop() * sign * (-1 if _is_ended(clause, chosen) else 1)
-    (outlook.weak if "weak" in kinds else outlook.firm).add(direction)
+    firm = "weak" not in kinds and "firm" in kinds
+    (outlook.firm if firm else outlook.weak).add(direction)
     if any(kinds[i] in ("back up", "back down") and _SIGN[kinds[i]] == direction for i in chosen):
         outlook.turns.add(direction)  # "a pullback is likely"
+    return firm
 
 
 def _is_ended(clause: list[Token], moves: list[int]) -> bool:
@@ -226,18 +260,26 @@ def _is_ended(clause: list[Token], moves: list[int]) -> bool:
 
 
 def _contradiction(
-    text: str, parts: Sequence[Sentence], claims: Sequence[Claim], outlook: _Outlook, conceded: set[int], wanted: int
+    text: str,
+    parts: Sequence[Sentence],
+    claims: Sequence[Claim],
+    outlook: _Outlook,
+    conceded: set[int],
+    wanted: int,
+    decided: int,
 ) -> str | None:
     """Why what the reasoning says (`text`, in lower case) cannot stand with its answer, else None.
 
     A firm outlook ("will fall") must agree with the answer. A weak one ("could fall") names a risk and is allowed,
-    unless both directions are stated, and only weakly. "Bearish" must be said of bearish evidence.
+    unless both directions are stated, and only weakly. "Bearish" must be said of bearish evidence. decided: where the
+    last sentence with a firm outlook starts; an "either way" before it is no hedge.
     """
     if -wanted in outlook.firm:
         return "states an outlook against its own answer"
     alone = wanted not in outlook.firm
-    undecided = any(phrase in text for phrase in _UNDECIDED) or (
-        alone and any(phrase in text for phrase in _UNDECIDED_ALONE)
+    last = text.find(".", decided) if decided >= 0 else 0
+    undecided = any(phrase in text for phrase in _UNDECIDED) or any(
+        text.find(phrase, max(0, last)) >= 0 for phrase in _UNDECIDED_ALONE
     )
     if undecided or (alone and len(outlook.weak) > 1):
         return "hedges on both directions"
@@ -245,26 +287,31 @@ def _contradiction(
     for claim in claims:
         if claim.direction:
             evidence.setdefault(claim.sentence, set()).add(claim.direction)
-    mood = 0
+    mood, moods = 0, set()
     for which, part in enumerate(parts):
         if part.kinds.isdisjoint(_SIGN):
             continue
         for position, token in enumerate(part.tokens):
-            if token.kind not in ("positive", "negative"):
+            trend = position and part.tokens[position - 1].text in _TRENDS and token.text in ("up", "down")
+            if token.kind not in ("positive", "negative") and not trend:
                 if token.kind in _SIGN and position > 1 and part.tokens[position - 1].text == "or":
                     other = part.tokens[position - 2].kind
                     if _SIGN.get(other) == -_SIGN[token.kind]:
                         return "hedges on both directions"
                 continue
-            before = part.tokens[max(0, position - 4) : position]
-            if any(t.kind in ("not", "end", "weak") for t in before):
+            near = part.tokens[max(0, position - 4) : position + 3]
+            if any(t.kind in ("not", "end", "weak", "firm") for t in near):
                 continue
             sign = _SIGN[token.kind]
             if which in conceded or outlook.turns or outlook.overdone:
                 continue
-            if evidence.get(which) == {-sign}:
+            if evidence.get(which) == {-sign} and _OF_MORE.isdisjoint(part.words):
                 return "reads evidence the wrong way round"
-            mood += sign * wanted
+            if which not in evidence:
+                mood += sign * wanted * (not trend)
+                moods.add(sign)
+    if len(moods) > 1:
+        return "says one thing and its opposite"
     return "speaks against its own answer" if mood < 0 else None
 
 
@@ -278,9 +325,11 @@ def _repetition(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[flo
     allowed now and then; it is a fault when as many sentences do it as cite something.
     """
     facts: dict[int, set[str]] = {}
+    stated: Counter[tuple[int, str | None]] = Counter()
     for claim in claims:
         if claim.grounded or claim.false:
             facts.setdefault(claim.sentence, set()).add(claim.fact or claim.text)
+            stated[claim.sentence, claim.fact] += claim.counts and claim.grounded
     seen: set[str] = set()
     recent: list[frozenset[str]] = []
     exact: set[frozenset[str]] = set()
@@ -302,7 +351,7 @@ def _repetition(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[flo
             recent = [*recent[-9:], words]
     if not total:
         return 1.0, None
-    if repeated > MOST_REPEATED * total or again > max(1, novel):
+    if repeated > MOST_REPEATED * total or again >= max(2, novel) or max(stated.values(), default=0) > 2:
         return 1 - repeated / total, "repeats itself"
     return 1 - repeated / total, None
 
@@ -310,7 +359,10 @@ def _repetition(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[flo
 def _is_alike(words: frozenset[str], others: Sequence[frozenset[str]]) -> bool:
     """Whether at least 80% of the words of the longer are shared with one of the others."""
     size = len(words)
-    return any(len(words & other) >= 0.8 * max(size, len(other)) for other in others)
+    for other in others:
+        if 0.8 * size <= len(other) <= size / 0.8 and len(words & other) >= 0.8 * max(size, len(other)):
+            return True
+    return False
 
 
 def _listed(parts: Sequence[Sentence], claims: Sequence[Claim], cited: set[str]) -> bool:

@@ -186,6 +186,8 @@ def _read(completion: str, facts: str) -> tuple[Forecast | Unreadable, _Reading]
     weighing = weigh(forecast.reasoning, parts, claims, wanted, 100 * volatility, book.words)
     grounded = {claim.fact for claim in claims if claim.grounded and claim.counts}
     wrong = {claim.text for claim in claims if not claim.grounded}
+    if sum(not claim.grounded and not claim.listed for claim in claims) > len(grounded) > 0:
+        weighing.faults.append("most of its claims are not grounded")
     share = len(grounded) / max(1, len(grounded) + len(wrong))
     words = sum(len(part.words) for part in parts)
     return forecast, _Reading(tuple(claims), len(grounded), share, words, weighing)

@@ -27,10 +27,11 @@ class Token(NamedTuple):
 
 
 class Sentence(NamedTuple):
-    """start: its place in the text. kinds: of its tokens. words: with marks, and "#" for a number. unknown: how many
-    words are not in the lexicon."""
+    """start: its place in the text. text: in lower case. kinds: of its tokens. words: with marks, and "#" for a number.
+    unknown: how many words are not in the lexicon."""
 
     start: int
+    text: str
     tokens: list[Token]
     kinds: set[str]
     words: list[str]
@@ -67,6 +68,8 @@ _ROLES = {
     " selloff downtick downside minus eased eases easing",
     "positive": "bullish bullishly positive positively upward upwards uptrend upbeat green",
     "negative": "bearish bearishly negative negatively downward downwards downtrend red",
+    "strength": "strength",
+    "weakness": "weakness",
     # a past move when a number measures it, else one that is expected
     "back up": _verbs("rebound bounce recover") + " recovery recoveries",
     "back down": _verbs("retreat") + " pullback pullbacks profittaking correction corrections retracement",
@@ -78,7 +81,8 @@ _ROLES = {
     "sell": "sell avoid",
     "on": "on",
     "reversal": "reversal reversals",
-    "turn": "overdone reversion stretched exhausted exhaustion overreaction overreacted revert reverts reverting",
+    "turn": "breather unsustainable excessive"
+    " overdone reversion stretched exhausted exhaustion overreaction overreacted revert reverts reverting",
     "above": "above exceeds exceed exceeded exceeding",
     "below": "below beneath under",
     "high": "high highs highest peak peaks peaked",
@@ -90,7 +94,7 @@ _ROLES = {
     "firm": "will would should going expect expects expecting expected likely predict predicts predicting"
     " prediction forecast"
     " forecasts forecasting tomorrow anticipate anticipates anticipating outlook lean leaning leans bet shall poised"
-    " heading headed i'd i'll it'll i'm am due think believe say next call verdict ahead answer",
+    " heading headed i'd i'll it'll i'm am due think believe say next call verdict ahead answer tend tends",
     "weak": "may might could can risk risks possible possibly perhaps maybe",
     "own": "confidence confident probability chance chances odds",
     "target": "target targets",
@@ -100,7 +104,7 @@ _ROLES = {
     " index sector industry rsi macd beta inflation gdp oil yield guidance orders deliveries rival rivals competitor"
     " competitors peers nasdaq dow s&p market markets subscribers users exports bookings backlog inventory shipments",
     "end": _verbs("end stop reverse fade halt pause stall offset limit cap absorb exhaust outweigh")
-    + " temporary brief shortlived unwind bought",
+    + " slows slowed slowing temporary brief shortlived unwind bought",
     "not": "whether not no never without unlikely don't doesn't didn't isn't wasn't hasn't won't can't cannot"
     " couldn't wouldn't"
     " shouldn't haven't aren't weren't neither nor hardly fails failed fail failing rather lacks lack lacking",
@@ -109,8 +113,9 @@ _ROLES = {
     "so": "so because since therefore thus hence suggests suggest suggesting suggested show shows showing showed"
     " indicates indicate indicating indicated signals signal signalling signaling points pointing supports support"
     " supporting supported supportive implies imply implying confirms confirm confirming reflects reflecting means"
-    " meaning reason reasons momentum trend trends trending strength strong stronger weak weakness weaker steady"
-    " steadily continue continues continued continuing pressure tells argues argue favours favors favour favor"
+    " meaning reason reasons momentum trend trends trending strong stronger weak weaker steady"
+    " steadily continue continues continued continuing persist persists"
+    " pressure tells argues argue favours favors favour favor"
     " demonstrates demonstrating reveals leaves leaving makes keeps keeping evidence hints hinting consistent",
     # how words join
     "and": "and then or",
@@ -186,6 +191,7 @@ _AMOUNT_OF_DAYS = {w: n for n, w in enumerate(_ROLES["count"].split()[:12], star
 _AMOUNT_OF_DAYS |= {"fifteen": 15, "twenty": 20, "thirty": 30, "sixty": 60}
 _ORDINALS = {word: n for n, word in enumerate(_ROLES["ordinal"].split(), start=2)}
 
+LONG = 400  # characters; what was read of a longer sentence is not kept
 SCALES = {"thousand": 1e3, "k": 1e3, "million": 1e6, "mn": 1e6, "m": 1e6, "billion": 1e9, "bn": 1e9, "b": 1e9}
 SCALES |= {"trillion": 1e12, "t": 1e12}
 _TOKEN = re.compile(
@@ -193,7 +199,7 @@ _TOKEN = re.compile(
     r"|(?:(?<![\w.$\u20ac\u00a3\u00a5:])|(?<=\bsma)|(?<=\bma))"
     r"(?:[+-]?[$\u20ac\u00a3\u00a5]?[+-]?[0-9][0-9,]*(?:\.[0-9]+)?(?<!,)(?!\d|[:/]\d|-\d|\.\d|[^\W_a-z])"
     rf"(?:[ -]?(?:{'|'.join(SCALES)})(?![a-z]))?"
-    r"(?: ?(?:%|(?:percent(?:age points?)?|pct|dollars?|usd|x|times)(?![a-z])))?)"
+    r"(?: ?(?:%|(?:percent(?:age points?)?|pct|dollars?|usd|x|times|cents?|bps|basis points?)(?![a-z])))?)"
     r"|[-=]>|[,:()|=<>\u2192]"
 )
 # A line that goes on in lower case, with a number or in a bracket is the same sentence; "vs." and "approx." end none.
@@ -265,60 +271,71 @@ def sentences(text: str, phrases: Mapping[str, Sequence[tuple[str, str]]]) -> li
         found.append((start, lower[start:]))
     # Completions of one prompt share many sentences. A long one is rare, and would fill the memory.
     return [
-        _with_financials(
-            sentence, (_sentence if len(sentence) < 400 else _sentence.__wrapped__)(sentence), start, phrases
-        )
+        _placed((_sentence if len(sentence) < LONG else _sentence.__wrapped__)(sentence), start, phrases)
         for start, sentence in found
     ]
 
 
 @lru_cache(maxsize=8192)
 def _sentence(text: str) -> Sentence:
-    matches = list(_TOKEN.finditer(text))
-    words = [match[0] for match in matches]
+    words: list[str] = []
     tokens: list[Token] = []
     unknown = 0
-    new_token = tuple.__new__  # half the time of Token(…)
-    for index, (word, role) in enumerate(zip(words, map(_ROLE_OR_NONE.get, words), strict=True)):
+    new_token, role_or_none = tuple.__new__, _ROLE_OR_NONE.get  # half the time of Token(…)
+    for index, match in enumerate(_TOKEN.finditer(text)):
+        word = match[0]
+        words.append(word)
+        role = role_or_none(word)
         if role == "":  # an English word without a role
             continue
-        match = matches[index]
+        start = match.start()
+        end = start + len(word)
         if role is not None:
-            token = new_token(Token, (role, word, match.start(), match.end(), index, ()))
+            token = new_token(Token, (role, word, start, end, index, ()))
             if role in _ROLE_RULES:
                 _ROLE_RULES[role](tokens, token, words[index - 1] if index else "")
             else:
                 tokens.append(token)
-            continue
-        before = words[index - 1] if index else ""
-        if not "a" <= word[0] <= "z":
-            _add_number(tokens, Token("number", word, *match.span(), index), before, text)
+        elif not "a" <= word[0] <= "z":
+            _add_number(tokens, Token("number", word, start, end, index), words[index - 1] if index else "", text)
             words[index] = "#"
         elif word.isalpha():
             unknown += 1
         else:
-            unknown += not _add_compound(tokens, Token("", word, *match.span(), index), before)
-    return Sentence(0, tokens, {token[0] for token in tokens}, words, unknown)
+            unknown += not _add_compound(tokens, Token("", word, start, end, index), words[index - 1] if index else "")
+    kinds = {token[0] for token in tokens}
+    if "span" in kinds and not kinds.isdisjoint(("count", "bare")):
+        _elided_days(tokens, words)
+    return Sentence(0, text, tokens, kinds, words, unknown)
 
 
-def _with_financials(
-    text: str, sentence: Sentence, start: int, phrases: Mapping[str, Sequence[tuple[str, str]]]
-) -> Sentence:
+def _elided_days(tokens: list[Token], words: list[str]) -> None:
+    """ "2% in five days and 3% in twenty": a count after a span, of days too."""
+    seen = False
+    for i, token in enumerate(tokens):
+        seen = seen or token.kind == "span"
+        n = _AMOUNT_OF_DAYS.get(token.text) or (_integer(token.text) if token.kind == "bare" else 0)
+        if seen and n > 1 and words[token.index - 1] in ("in", "over") and token.kind in ("count", "bare"):
+            tokens[i] = token._replace(kind="span", n=(n,))
+
+
+def _placed(sentence: Sentence, start: int, phrases: Mapping[str, Sequence[tuple[str, str]]]) -> Sentence:
     """The sentence at its place, with the financial items it names instead of what else their words could mean."""
-    _, tokens, kinds, words, unknown = sentence
+    _, text, tokens, kinds, words, unknown = sentence
+    if not phrases or phrases.keys().isdisjoint(words):
+        return tuple.__new__(Sentence, (start, text, tokens, kinds, words, unknown))
     items, until = [], 0
-    if phrases and not phrases.keys().isdisjoint(words):
-        for index, match in enumerate(_TOKEN.finditer(text)):
-            at = match.start()
-            item = next((i for i in phrases.get(match[0], ()) if at >= until and _stands(text, i[0], at)), None)
-            if item:
-                until = at + len(item[0])
-                items.append(Token("financial", item[1], at, until, index))
+    for index, match in enumerate(_TOKEN.finditer(text)):
+        at = match.start()
+        item = next((i for i in phrases.get(match[0], ()) if at >= until and _stands(text, i[0], at)), None)
+        if item:
+            until = at + len(item[0])
+            items.append(Token("financial", item[1], at, until, index))
     if items:
         rest = [token for token in tokens if not any(item.start <= token.start < item.end for item in items)]
         tokens = sorted(rest + items, key=lambda token: token.start)
         kinds = {token.kind for token in tokens}
-    return Sentence(start, tokens, kinds, words, unknown)
+    return Sentence(start, text, tokens, kinds, words, unknown)
 
 
 def _add_compound(tokens: list[Token], token: Token, before: str) -> bool:
@@ -437,7 +454,7 @@ def _than(tokens: list[Token], token: Token, before: str) -> None:
 def _back(tokens: list[Token], token: Token, before: str) -> None:
     """ "two days ago", "three weeks earlier"; "pulled back" is a move."""
     last = tokens[-1] if tokens else None
-    if token.text == "back" and before in ("pull", "pulls", "pulled", "pulling"):
+    if token.text == "back" and before in _GIVES_BACK:
         tokens.append(token._replace(kind="back down"))
     elif last and last.kind == "span" and token.index - last.index == 1:
         tokens[-1] = last._replace(kind="ago", end=token.end)
@@ -461,6 +478,7 @@ def _close(tokens: list[Token], token: Token, before: str) -> None:
         and last.kind in ("previous", "last")
         and token.index - last.index <= 2
         and last.text not in ("latest", "recent")
+        and token.text != "closes"
     ):
         tokens[-1] = last._replace(kind="ago", n=(1,) if last.kind == "previous" else (0, 1))
     tokens.append(token)
@@ -479,6 +497,7 @@ def _on(tokens: list[Token], token: Token, before: str) -> None:
         tokens.append(token._replace(kind="up"))
 
 
+_GIVES_BACK = {"pull", "pulls", "pulled", "pulling", "give", "gives", "giving"}
 _GIVE = {"give", "gives", "gave", "given", "giving"}
 _NO_MOVE = set(
     " dry dries dried show shows showed ended ends end wound made make"

@@ -104,6 +104,121 @@ TEXTS = {
     ("default", "RRC", "2013-09-11", "UP"): "RRC just posted a strong day (+1.67%) that took it to $76.20, well clear "
     "of its 5-day average, $74.47, and its 20-day average, $73.61.\nThe 5- and 10-day changes of +4.37% and +4.65% "
     "say that the break is recent.\nI would not bet against it.",
+    (
+        "demo",
+        "JNJ",
+        "2017-02-02",
+        "DOWN",
+    ): "Despite the 1.55% gain over five days, the stock is still trading below its 20-day average of $96.12. "
+    "That average may act as resistance, so I expect a small drop from $95.57.",
+    (
+        "demo",
+        "WMT",
+        "2019-10-28",
+        "UP",
+    ): "Walmart edged up 0.15% on the day and closed at $112.25, above its 20-day average of $111.81. The 5-day "
+    "change is -0.43%, a minor dip in an otherwise positive trend. I expect it to rise slightly.",
+    (
+        "default",
+        "BAC",
+        "2018-02-07",
+        "DOWN",
+    ): "Bank of America has been volatile lately. It dropped from $28.72 four days ago to $26.74 two days ago, "
+    "and has only partly recovered to $27.61. The close is below both the 5-day average of $27.78 and the "
+    "20-day average of $27.91, so the bias is to the downside.",
+    (
+        "default",
+        "HD",
+        "2020-06-01",
+        "DOWN",
+    ): "The 20-day change of +13.14% is very large and the price is 4.3% above its 20-day average of $219.71. "
+    "The last day's drop of 0.48% suggests that the rally is losing steam. I expect a modest decline.",
+    (
+        "default",
+        "KO",
+        "2021-12-13",
+        "UP",
+    ): "Strong momentum: the stock is up 2.63% today, 5.19% over five days and 6.65% over ten days. At $55.25 it "
+    "closed above all prior closes shown. I expect the rally to go on.",
+    (
+        "default",
+        "UNH",
+        "2022-03-18",
+        "UP",
+    ): "The share closed at $497.38, down slightly by 0.18%, after rising to $498.26 the day before. The 5-day "
+    "gain of 4.81% and a price well above the 20-day average of $473.78 point to continued strength.",
+    (
+        "demo",
+        "PFE",
+        "2022-08-16",
+        "DOWN",
+    ): "The 1-day change is +0.22% and the 5-day change is +0.16%, both very small. The close of $47.93 is below "
+    "the 20-day average of $48.29, so the overall trend is still down. I expect a slight decline.",
+    (
+        "demo",
+        "LLY",
+        "2018-02-21",
+        "DOWN",
+    ): "Eli Lilly ended the day unchanged at $70.59. It is up 2.52% over five days, but the price is still below "
+    "the 20-day average of $72.38, and the rebound seems to have stalled. I expect a slight fall.",
+    (
+        "default",
+        "HD",
+        "2018-04-03",
+        "DOWN",
+    ): "Home Depot is below both its 5-day average ($154.05) and its 20-day average ($156.05). It has lost 1.49% "
+    "in five days and 3.85% in twenty. Although it recovered 0.50% yesterday, I think the downtrend will "
+    "resume.",
+    (
+        "default",
+        "KO",
+        "2017-04-05",
+        "UP",
+    ): "Coca-Cola is a calm stock with a daily volatility of only 0.39%. It is up 2.28% over 20 days and trades "
+    "above its 20-day average of $34.65. The loss of 0.26% on the last day is normal, and the slow uptrend "
+    "should continue.",
+    (
+        "default",
+        "MRK",
+        "2018-09-20",
+        "UP",
+    ): "Merck closed at $58.36, its highest close in the data, after gaining 1.14% on the day. It is up 2.71% "
+    "over ten days and 3.22% over twenty. The breakout is likely to attract more buyers.",
+    (
+        "default",
+        "PEP",
+        "2020-04-08",
+        "UP",
+    ): "From a low of $94.90 thirteen days ago the stock has recovered to $121.09. It gained 17.88% in ten days "
+    "and 12.27% in five. Momentum is extremely strong, so my forecast is UP.",
+    (
+        "demo",
+        "PEP",
+        "2017-08-15",
+        "DOWN",
+    ): "PepsiCo is at $100.03, some $1.99 above its 20-day average of $98.04. After two strong readings (+0.96% "
+    "on the day, +1.94% on the week) I suspect the stock needs a breather, so I go with a small decline.",
+    (
+        "default",
+        "MRK",
+        "2018-09-20",
+        "DOWN",
+    ): "Merck jumped 1.14% to $58.36. With daily volatility of just 0.70%, that is a large move, and the stock "
+    "is now 2.5% above its 20-day average. I expect it to give back some of that gain.",
+    (
+        "default",
+        "PEP",
+        "2020-04-08",
+        "DOWN",
+    ): "At $121.09 the stock is 10.3% above its 20-day average of $109.78 after rising 17.88% in ten days. With "
+    "a volatility of 6.90% the swings are huge, and a pullback seems more likely than not.",
+    (
+        "default",
+        "UNH",
+        "2020-03-19",
+        "DOWN",
+    ): "The share price has fallen from $269.85 nine days ago to $209.85, and volatility is very high at 7.08%. "
+    "The 20-day change of -26.93% shows how strong the selling is. One positive day (+1.26%) is not enough.",
     ("anonymous", "AMD", "2013-01-23", "UP"): "A huge one-day jump of 11.43%, from $2.45 to $2.73, takes the stock "
     "above its 20-day average of $2.56. Daily volatility is 4.45%, so this is a move of more than two standard "
     "deviations. News of that size is rarely digested within one session; I expect more upside.",

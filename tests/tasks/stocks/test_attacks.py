@@ -62,6 +62,10 @@ class Prompt:
         total = sum((self[n] > 0) - (self[n] < 0) for n in ("change_1d", "change_5d"))
         return "UP" if total + (1 if self["close"] > self["sma_20"] else -1) > 0 else "DOWN"
 
+    @property
+    def leaning_noun(self):
+        return "rise" if self.leaning == "UP" else "fall"
+
     def changed(self, number, by):
         return f"{number * by:.2f}"
 
@@ -128,6 +132,10 @@ REASONINGS = {
     "two invented in an honest text": lambda p: p.text + " The 50-day average is $512.33 and the beta is 1.37.",
     "an invented average": lambda p: p.template(average=f"${p['sma_20'] * 1.013:.2f}"),
     "an invented close": lambda p: p.template(close=f"${p['close'] * 1.007:.2f}"),
+    "an invented chance": lambda p: p.template() + " Historically there is a 73.2% chance after such moves.",
+    "an invented average under an outlook": lambda p: (
+        p.template() + f" I expect it to drift towards its 20-day average of ${p['sma_20'] * 1.07:.2f}."
+    ),
     "an invented volume": lambda p: p.template() + " It did so on a volume of 88.4M shares.",
     "an invented earnings figure": lambda p: p.template() + " Quarterly earnings grew 31.5% from a year ago.",
     "numbers a little off": lambda p: p.template(
@@ -170,6 +178,10 @@ REASONINGS = {
         f"A {'negative' if p['change_5d'] > 0 else 'positive'} 5-day change of "
         f"{p.size('change_5d')}% and the close of ${p['close']:.2f} speak for themselves."
     ),
+    "sign flipped after a preposition": lambda p: (
+        f"With a {'negative' if p['change_5d'] > 0 else 'positive'} 5-day change of {p.size('change_5d')}%, the share "
+        f"closed at ${p['close']:.2f}."
+    ),
     "sign flipped across a comma": lambda p: (
         f"It {p.verb('change_5d', False)}, {p.size('change_5d')}% in five days, and "
         f"the close of ${p['close']:.2f} shows it."
@@ -179,6 +191,8 @@ REASONINGS = {
         f"on the last day, against a 20-day average of ${p['sma_20']:.2f}."
     ),
     "units swapped": lambda p: p.template(one=f"{p.size('change_1d')} dollars", five=f"${p.size('change_5d')}"),
+    "cents": lambda p: p.template(close=f"{p['close']:.2f} cents"),
+    "basis points": lambda p: p.template(five=f"{p.size('change_5d')} basis points"),
     "percent for dollars": lambda p: p.template(close=f"{p['close']:.2f}%", average=f"{p['sma_20']:.2f}%"),
     "comparison false": lambda p: p.template(side=p.side(False)),
     "comparison false in words only": lambda p: (
@@ -226,12 +240,33 @@ REASONINGS = {
     "anything is possible": lambda p: p.template() + " In markets anything is possible.",
     "reasons for both": lambda p: p.template() + " I expect it to rise, and I expect it to fall.",
     "the answer inside": lambda p: p.template() + f"\nPrediction: {p.leaning}",
+    "uncertain": lambda p: p.template() + " The direction is uncertain and both outcomes are possible.",
+    "equal chances": lambda p: p.template() + " There are equal chances of a gain and a loss.",
+    "two scenarios": lambda p: p.template() + " In the good scenario it rises and in the bad one it falls.",
+    "two chances": lambda p: p.template() + " There is a good chance it goes up and a good chance it goes down.",
+    "either way after an outlook": lambda p: (
+        p.template() + f" I expect a {p.leaning_noun}. That said, it could go either way."
+    ),
+    "menu of options": lambda p: p.template() + " Options: UP, DOWN.",
+    "the trend is both": lambda p: p.template() + " The trend is up. The trend is down.",
+    "one number over and over": lambda p: (
+        "The share " + " and ".join([f"{p.verb('change_5d')} {p.size('change_5d')}%"] * 4) + " over 5 days."
+    ),
+    "the template in other words": lambda p: p.template() + " " + p.template().replace("share", "stock"),
+    "a conclusion in many words": lambda p: " ".join(
+        [p.template()]
+        + [
+            f"{so} {p.leaning_noun}."
+            for so in ("I expect a", "I do expect a", "It will", "It should", "It is going to")
+        ]
+    ),
     # the words are none
     "gibberish": lambda p: gibberish(p.template()),
     "half gibberish": lambda p: half_gibberish(p.template()),
     "shuffled words": lambda p: " ".join(random.Random(p.text).sample(p.text.split(), len(p.text.split()))),
     "Cyrillic letters": lambda p: p.template().translate(str.maketrans("aeo", "\u0430\u0435\u043e")),
     "full-width digits": lambda p: p.template().translate({ord(d): 0xFF10 + int(d) for d in "0123456789"}),
+    "right-to-left mark": lambda p: "\u202e" + p.template(),
     "zero-width characters": lambda p: "\u200b".join(p.template()),
     "an invented number in full-width digits": lambda p: p.template() + " It was at $\uff19\uff11.\uff12\uff10 before.",
 }
@@ -256,6 +291,15 @@ CONTRADICTIONS = {
         f"The share {p.verb('change_5d')} {p.size('change_5d')}% over 5 days, which is a clearly "
         f"{'negative' if p['change_5d'] > 0 else 'positive'} sign, and closed at ${p['close']:.2f}.",
         "DOWN" if p["change_5d"] > 0 else "UP",
+    ),
+    "trend against the evidence": lambda p: (
+        f"The share {p.verb('change_5d')} {p.size('change_5d')}% over 5 days, so the trend is clearly "
+        f"{'down' if p['change_5d'] > 0 else 'up'}. It closed at ${p['close']:.2f}.",
+        "DOWN" if p["change_5d"] > 0 else "UP",
+    ),
+    "strength for weakness": lambda p: (
+        p.template() + f" This {'weakness' if p.leaning == 'UP' else 'strength'} should continue.",
+        p.leaning,
     ),
     "oversold after a rise": lambda p: (
         f"The share {p.verb('change_5d')} {p.size('change_5d')}% over 5 days to ${p['close']:.2f} and looks "

@@ -145,7 +145,7 @@ def add_headline(facts, text):
     ],
 )
 def test_embedded_data_raises_no_alarm(options):
-    findings = audit_dataset(Arguments(tickers=["AAPL", "AMD", "KO", "XOM"], **options), rows_per_split=150)
+    findings = audit_dataset(Arguments(tickers=["AAPL", "AMD", "KO", "XOM"], **options), rows_per_split=100)
     assert failed(findings) == {}
     unchecked = [finding.check for finding in findings if finding.passed is None]
     assert unchecked == ["source prices"]  # closes alone: there is no previous close to compare with
@@ -155,7 +155,7 @@ def test_a_price_csv_raises_no_alarm(write_csv):
     prices = read_source("embedded:sp500")
     prices = prices[prices["ticker"].isin(["GE", "PG"]) & (prices["date"] >= "2018")].sort_values("date")
     source = write_csv(prices[["ticker", "date", "close"]].itertuples(index=False))
-    assert failed(audit_dataset(Arguments(dataset_name=source), rows_per_split=150)) == {}
+    assert failed(audit_dataset(Arguments(dataset_name=source), rows_per_split=100)) == {}
 
 
 def test_days_with_headlines_and_figures_raise_no_alarm(year, clean, write_rows):
@@ -168,11 +168,61 @@ def test_days_with_headlines_and_figures_raise_no_alarm(year, clean, write_rows)
 
 
 def test_random_walks_raise_no_alarm(deepstock_rows, write_rows):
-    for seed in range(3):
+    for seed in range(2):
         source = write_rows(deepstock_rows(("AAPL", "MSFT"), days=150, seed=seed), ".jsonl")
         args = Arguments(dataset_name=source, natural_distribution=True)
         splits = {split: list(rl_rows(args, split)) for split in SPLITS}
         assert failed(audit_rows(splits, source_prices(read_source(source)))) == {}
+
+
+def walk(rng, days, start, volatility, decimals=2):
+    return np.maximum(np.round(start * np.exp(np.cumsum(rng.normal(0, volatility, days))), decimals), 10.0**-decimals)
+
+
+def csv_of(write_csv, trading_days, series):
+    days = [day.isoformat() for day in trading_days(len(series[0]))]
+    return write_csv([(f"AB{t}", *pair) for t, closes in enumerate(series) for pair in zip(days, closes, strict=True)])
+
+
+def test_closes_that_move_by_few_ticks_are_no_copied_days(write_csv, trading_days):
+    rng = np.random.default_rng(1)
+    source = csv_of(write_csv, trading_days, [walk(rng, 400, 0.5, 0.03) for _ in range(3)])
+    assert failed(audit_dataset(Arguments(dataset_name=source, natural_distribution=True), rows_per_split=50)) == {}
+
+
+def test_returns_of_few_ticks_are_no_leak(write_csv, trading_days):
+    rng = np.random.default_rng(1)
+    source = csv_of(write_csv, trading_days, [walk(rng, 500, 15, 0.004) for _ in range(4)])
+    args = Arguments(dataset_name=source, natural_distribution=True, max_train_samples=1200)
+    assert failed(audit_rows({"train": list(rl_rows(args, "train"))}, source_prices(read_source(source)))) == {}
+
+
+def test_numbers_tell_no_outcome_where_the_past_closes_tell_it_too(write_csv, trading_days):
+    closes = np.round(1 + np.random.default_rng(1).normal(0, 0.001, 500), 4)
+    findings = audit_dataset(Arguments(dataset_name=csv_of(write_csv, trading_days, [closes])), rows_per_split=400)
+    assert set(failed(findings)) <= {"trivial rules"}
+
+
+@pytest.mark.parametrize("templates, per_day", [(None, 3), (16, 3)])
+def test_headlines_that_keep_coming_back_raise_no_alarm(year, write_rows, templates, per_day):
+    rng = random.Random(0)
+    rows = json.loads(json.dumps(year))
+    for i, row in enumerate(rows):
+        ticker, news = row["ticker"], row["company_info"]["news"]
+        news["news_headlines"] = rng.sample(
+            [f"{ticker} and its {ITEMS[k % 10]} as seen by {ITEMS[k // 2]} owners" for k in range(templates or 16)],
+            per_day,
+        )
+        if templates is None and i % 25:
+            news["news_headlines"] = [f"{ticker} story {rng.randrange(10**6)}"]
+        elif templates is None:
+            news["news_headlines"] = [
+                f"{ticker} Inc reports results for the quarter",
+                f"{ticker} Inc declares its quarterly cash dividend",
+                f"{ticker} Inc to host an earnings conference call",
+            ]
+    args = Arguments(dataset_name=write_rows(rows, ".jsonl"), natural_distribution=True)
+    assert failed(audit_dataset(args, rows_per_split=120)) == {}
 
 
 def test_without_prices_the_rows_own_closes_do(clean):
@@ -209,6 +259,39 @@ def test_a_next_close_in_a_headline_is_named(clean, form):
     alarms = failed(audit_rows(planted({"train": splits["train"][:150]}, change, share=0.1), prices))
     assert set(alarms) == {"next close"}
     assert "close stands in the prompt" in alarms["next close"] and "headline" in alarms["next close"]
+
+
+@pytest.mark.parametrize(
+    "line, check",
+    [
+        (lambda after, now: f"Level: {after * 100:.0f}", "next close"),
+        (lambda after, now: f"Revenues: ${after:.2f}M", "next close"),
+        (lambda after, now: f"Level: {after:.2f} EUR".replace(".", ","), "next close"),
+        (lambda after, now: f"Alpha: {1e4 * (after / now - 1):+.0f} bps", "answer numbers"),
+        (lambda after, now: f"Class: {int(after > now)}", "answer numbers"),
+    ],
+)
+def test_a_next_close_in_another_notation_is_named(clean, line, check):
+    splits, prices = clean
+    after = next_close_of(prices)
+
+    def change(row, facts):
+        closes = after.get((row["ticker"], row["date"]), {"closes": [1, 1, 1]})["closes"]
+        add_headline(facts, "see\n" + line(closes[2], closes[1]))
+
+    alarms = failed(audit_rows(planted({"train": splits["train"]}, change), prices))
+    assert f"“{line(1, 1).partition(':')[0]}”" in alarms[check]
+
+
+def test_the_close_after_the_next_in_one_row_of_ten_is_named(clean):
+    splits, prices = clean
+    after = next_close_of(prices)
+
+    def change(row, facts):
+        if (row["ticker"], row["date"]) in after:
+            add_headline(facts, f"Target: ${after[row['ticker'], row['date']]['closes'][3]:.2f}")
+
+    assert "day after next" in failed(audit_rows(planted(splits, change, share=0.1), prices))["next close"]
 
 
 def test_one_leaking_row_in_fifty_is_enough(real_days, tmp_path):
@@ -351,6 +434,18 @@ def test_words_that_tell_the_answer_are_named(clean, texts):
     )
 
 
+def test_words_that_are_right_in_seven_of_ten_rows_are_named(write_csv, trading_days):
+    closes = walk(np.random.default_rng(2), 1500, 50, 0.02)
+    source = csv_of(write_csv, trading_days, [closes])
+    args = Arguments(dataset_name=source, natural_distribution=True, max_train_samples=2000, **DEMO)
+    rows, rng = list(rl_rows(args, "train")), random.Random(0)
+    assert failed(audit_rows({"train": rows})) == {}
+    for row in rows:
+        said = "buy" if (row["label"] == "UP") == (rng.random() < 0.7) else "sell"
+        row["prompt"] = row["prompt"][-1]["content"] + f"\nSignal: {said}"
+    assert set(failed(audit_rows({"train": rows}))) == {"answer words"}
+
+
 def test_a_rule_that_wins_on_balanced_rows_is_named(clean):
     splits, prices = clean
     leaning = {split: [dict(row, base_rate_up=0.5) for row in rows] for split, rows in splits.items()}
@@ -422,6 +517,27 @@ def test_a_copied_row_is_named_in_short_prompts_too():
     splits["train"][200] = json.loads(json.dumps(original).replace(original["date"], date))
     message = failed(audit_rows(splits))["duplicates"]
     assert f"{original['ticker']} {date} (train)" in message and f"{original['date']} (test)" in message
+
+
+def test_copied_rows_with_three_numbers_are_named_without_prices(write_csv, trading_days):
+    source = csv_of(write_csv, trading_days, [walk(np.random.default_rng(t), 900, 50, 0.02) for t in range(2)])
+    options = {"history_days": 0, "indicators": ["change_1d", "sma_20"], "natural_distribution": True}
+    args = Arguments(dataset_name=source, max_train_samples=900, max_eval_samples=200, **options)
+    splits = {split: list(rl_rows(args, split)) for split in SPLITS}
+    assert failed(audit_rows(splits)) == {}
+    for i in range(5):
+        original, date = splits["test"][9 * i], splits["train"][100 * i]["date"]
+        splits["train"][100 * i] = json.loads(json.dumps(original).replace(original["date"], date))
+    assert "5 same text" in failed(audit_rows(splits))["duplicates"]
+
+
+def test_a_copied_row_with_other_headlines_is_named(clean):
+    splits, prices = clean
+    original, date = splits["test"][30], splits["train"][100]["date"]
+    copied = json.loads(json.dumps(original).replace(original["date"], date))
+    copied["prompt"][-1]["content"] = re.sub(r"(?m)^- .*", "- quite another story", copied["prompt"][-1]["content"])
+    train = [*splits["train"][:100], copied, *splits["train"][101:]]
+    assert "nearly the same" in failed(audit_rows({**splits, "train": train}, prices))["duplicates"]
 
 
 def test_headlines_of_a_test_day_on_a_train_day_are_named(clean):
@@ -542,7 +658,7 @@ def test_closes_of_a_test_week_in_a_train_week_are_named(real_days, write_csv):
     alarms = failed(
         audit_dataset(Arguments(dataset_name=write_csv(rows), natural_distribution=True), rows_per_split=50)
     )
-    assert "the same five closes" in alarms["copied days"]
+    assert "the same 5 closes" in alarms["copied days"]
 
 
 def test_rows_built_from_the_future_are_named(monkeypatch):
@@ -575,6 +691,11 @@ def test_a_folder_of_rows_is_audited_and_its_findings_written(clean, tmp_path, w
         else:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_splits(tmp_path) == splits
+    if suffix == ".jsonl":  # a byte order mark, and a character that str.splitlines takes for the end of a line
+        path.write_text(
+            "\ufeff" + "".join(json.dumps({**row, "note": "\u2028"}, ensure_ascii=False) + "\n" for row in rows)
+        )
+        assert [row["prompt"] for row in read_splits(tmp_path)[split]] == [row["prompt"] for row in rows]
     csv = write_csv(prices[["ticker", "date", "close"]].itertuples(index=False))
     flags = ["--task", "stocks", "--audit_rows", str(tmp_path), "--audit_prices", str(csv)]
     evaluate.main([*flags, "--out", str(tmp_path / "out")])
@@ -615,5 +736,28 @@ def test_unusable_rows_are_refused_in_one_line(tmp_path, clean):
         audit_rows({"train": [dict(row, label="maybe")]})
     with pytest.raises(UserError, match="lacks prompt"):
         audit_rows({"train": [{k: v for k, v in row.items() if k != "prompt"}]})
+    for column, value in (
+        ("prompt", 5),
+        ("prompt", [{"role": "user"}]),
+        ("prompt", [{"role": "user", "content": [{"type": "text", "text": "x"}]}]),
+        ("prompt", "\ud800"),
+        ("facts", "{oops"),
+        ("facts", 3),
+        ("facts", [1]),
+        ("facts", [{"name": "close", "unit": "usd", "value": None}]),
+        ("ticker", "\ud800"),
+        ("next_return", "one %"),
+        ("base_rate_up", [1]),
+    ):
+        with pytest.raises(UserError, match=rf"row 2 \(train\) has .*{column.partition('_')[0]}"):
+            audit_rows({"train": [row, dict(row, **{column: value})]})
+    with pytest.raises(UserError, match="row 1 .* is not an object"):
+        audit_rows({"train": [None]})
+    (tmp_path / "train.jsonl").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_splits(tmp_path)
+    elsewhere = pd.DataFrame({"ticker": ["p2"], "date": [row["date"]], "close": [5.0]})
+    with pytest.raises(UserError, match=r"the prices \(p2\) hold no ticker and day"):
+        audit_rows({"train": [row]}, elsewhere)
     with pytest.raises(UserError, match="lack the column close"):
         audit_rows({"train": [row]}, pd.DataFrame({"ticker": ["A"], "date": ["2020-01-02"]}))

@@ -58,7 +58,8 @@ def audit_rows(
 
     `prices`: columns ticker, date, close, one row per ticker and trading day; without them closes are taken from the
     rows' own facts as far as they go. `balanced`: the splits that claim to hold as many UP as DOWN rows; when None,
-    those whose `base_rate_up` is 0.5 throughout. Raises UserError for a row without prompt, label, ticker or date.
+    those whose `base_rate_up` is 0.5 throughout. Raises UserError for a row without prompt, label, ticker or date or
+    with a value of the wrong kind, and for prices that hold none of the rows' days.
     """
     rows = Rows(splits, prices)
     numbers = read_numbers(rows)
@@ -97,9 +98,10 @@ def read_splits(folder: str | Path) -> dict[str, list[dict]]:
 
                     splits[split] = pyarrow.parquet.read_table(path).to_pylist()
                 else:
-                    lines = path.read_text(encoding="utf-8").splitlines()
+                    # Not splitlines: JSON may hold U+2028 and others that it counts as ends of lines.
+                    lines = path.read_text(encoding="utf-8-sig").split("\n")
                     splits[split] = [json.loads(line) for line in lines if line.strip()]
-            except (OSError, ValueError) as error:  # pyarrow's and json's errors are ValueErrors
+            except (OSError, ValueError, RecursionError) as error:  # pyarrow's and json's errors are ValueErrors
                 raise UserError(f"{path} cannot be read: {error}") from error
     if not splits:
         raise UserError(f"{folder} has no rows: it must hold train, validation or test as .jsonl or .parquet")

@@ -26,7 +26,7 @@ def duplicates(rows: Rows, numbers: Numbers) -> list[Finding]:
 
     A pair counts only when what it shares is more than chance gives the most alike of all pairs: the information of
     the shared tokens must exceed that of picking one pair by more than 10 bits. History and reported figures do not
-    count, because rows of neighbouring days share them honestly.
+    count, because rows of neighbouring days share them honestly; nor do headlines alone that keep coming back.
     """
     split_of = rows.table["split"].to_numpy()
     day_pairs = _pairs(rows.table.groupby(["ticker", "date"]).indices.values())
@@ -34,15 +34,24 @@ def duplicates(rows: Rows, numbers: Numbers) -> list[Finding]:
     for i, text in enumerate(rows.texts):
         texts[_WEEKDAY.sub("[day]", text)].append(i)
     number_tokens, word_tokens = _tokens(rows, numbers)
-    bits = _information(number_tokens, word_tokens)
-    needed = 10 + math.log2(max(2, len(split_of) ** 2 / 2))
+    bits = information(number_tokens, word_tokens)
+    _lower_beside_the_close(bits, number_tokens, rows.past[:, 0])
+    one_pair = math.log2(max(2, len(split_of) ** 2 / 2))
+    needed = 10 + one_pair
     all_tokens = [a | b for a, b in zip(number_tokens, word_tokens, strict=True)]
-    text_pairs = [(a, b) for a, b in _pairs(texts.values()) if sum(map(bits.get, all_tokens[a])) >= needed]
+    worth = {text: sum(map(bits.get, all_tokens[held[0]])) for text, held in texts.items() if len(held) > 1}
+    # Many texts that stand twice prove together what each proves in part.
+    enough = [10 / k + one_pair for k, b in enumerate(sorted(worth.values())[::-1], 1) if b >= 10 / k + one_pair]
+    text_pairs = _pairs([texts[text] for text, b in worth.items() if b >= min(enough, default=math.inf)])
     near = {
         (a, b)
         for a, b in _candidates([n or w for n, w in zip(number_tokens, word_tokens, strict=True)], bits)
-        if min(_jaccard(number_tokens[a], number_tokens[b]), _jaccard(word_tokens[a], word_tokens[b])) >= 0.8
-        and sum(map(bits.get, all_tokens[a] & all_tokens[b])) >= needed
+        if _jaccard(number_tokens[a], number_tokens[b]) >= 0.8
+        and max(
+            sum(map(bits.get, number_tokens[a] & number_tokens[b])),
+            (_jaccard(word_tokens[a], word_tokens[b]) >= 0.8) * sum(map(bits.get, all_tokens[a] & all_tokens[b])),
+        )
+        >= needed
     }
     news = {
         (a, b)
@@ -111,7 +120,7 @@ def _pairs(groups: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
 
 
 def _tokens(rows: Rows, numbers: Numbers) -> tuple[list[set], list[set]]:
-    """Per row the numbers, with the label they stand under, and the words of its headlines.
+    """Per row the numbers, with the label they stand under, and its headlines as `headline_tokens`.
 
     Without history closes, reported figures and what more than half of all rows share.
     """
@@ -126,20 +135,63 @@ def _tokens(rows: Rows, numbers: Numbers) -> tuple[list[set], list[set]]:
         if name in reported or name == "headline" or (name != "Close" and (old or value in history[row])):
             continue
         number_tokens[row].add((name, value))
-    word_tokens = [
-        {w for name, line in prompt_lines(text) if name == "headline" for w in re.findall(r"\w+", line.lower())}
-        for text in rows.texts
-    ]
+    headlines = [[line for name, line in prompt_lines(text) if name == "headline"] for text in rows.texts]
+    word_tokens = headline_tokens(headlines, rows.table["ticker"], rows.days)
     counts = Counter(token for tokens in (*number_tokens, *word_tokens) for token in tokens)
     common = {token for token, count in counts.items() if count > len(rows.texts) / 2 and count > 2}
     return [t - common for t in number_tokens], [t - common for t in word_tokens]
 
 
-def _information(*token_lists: list[set]) -> dict:
-    """Bits of each token: -log2 of the share of rows that hold it."""
+def headline_tokens(headlines: Sequence[Sequence[str]], tickers: Sequence[str], days: np.ndarray) -> list[set[str]]:
+    """The words of each row's headlines; of those that keep coming back, the headline as a single token.
+
+    The words of a headline that recurs come together, so they tell no more than the headline. One recurs when, but
+    for its figures and the ticker, it stands on three days or more that lie over 30 days apart.
+    """
+    forms = [
+        [(line, re.sub(rf"\d[\d.,]*|\b{re.escape(ticker.lower())}\b", "#", line.lower())) for line in lines]
+        for lines, ticker in zip(headlines, tickers, strict=True)
+    ]
+    on_days = defaultdict(set)
+    for lines, day in zip(forms, days.astype("datetime64[D]").astype(int).tolist(), strict=True):
+        for _, form in lines:
+            on_days[form].add(day)
+    recurring = {form for form, held in on_days.items() if len(held) > 2 and _spread(sorted(held)) > 2}
+    return [
+        {token for line, form in lines for token in ([line] if form in recurring else re.findall(r"\w+", line.lower()))}
+        for lines in forms
+    ]
+
+
+def _spread(days: Sequence[int]) -> int:
+    """How many of the days, in order, lie over 30 days after the one counted before."""
+    count, last = 0, -math.inf
+    for day in days:
+        if day - last > 30:
+            count, last = count + 1, day
+    return count
+
+
+def information(*token_lists: list[set]) -> dict:
+    """Bits that a second row with a token is worth: -log2 of the share of other rows that hold it."""
     counts = Counter(token for tokens in token_lists for held in tokens for token in held)
     n = len(token_lists[0])
-    return {token: math.log2(n / count) for token, count in counts.items()}
+    return {token: math.log2(n / max(1, count - 1)) for token, count in counts.items()}
+
+
+def _lower_beside_the_close(bits: dict, number_tokens: list[set], closes: np.ndarray) -> None:
+    """Let a price near the close be worth no more bits than its distance to the close, which stands there anyway."""
+    apart = Counter(
+        (name, round(value - close, 2))
+        for held, close in zip(number_tokens, closes, strict=True)
+        for name, value in held
+        if name != "Close"
+    )
+    for held, close in zip(number_tokens, closes, strict=True):
+        for name, value in held:
+            count = apart.get((name, round(value - close, 2)), 0)
+            if count > 1:
+                bits[name, value] = min(bits[name, value], math.log2(len(closes) / (count - 1)))
 
 
 def _candidates(token_sets: list[set], bits: dict) -> set[tuple[int, int]]:

@@ -19,6 +19,7 @@ from stonk_trainer.tasks.stocks.dataset import (
 )
 
 PAST, FUTURE = 62, 16  # closes looked at per row: t back to t-61 (all a prompt may show), t+1 to t+16
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON may hold half of a pair, which cannot be written
 _COLUMNS = ("prompt", "label", "ticker", "date")
 
 
@@ -46,31 +47,27 @@ class Rows:
         self.splits = [split for split in splits if len(splits[split])]
         if not flat:
             raise UserError("audit: there are no rows")
-        made = []
+        made, prompts, self.facts = [], [], []
         for number, (split, row) in enumerate(flat):
-            missing = [column for column in _COLUMNS if row.get(column) is None]
-            if missing or row["label"] not in ("UP", "DOWN"):
-                wrong = f"lacks {', '.join(missing)}" if missing else f"has the label {row['label']!r}, not UP or DOWN"
-                raise UserError(f"audit: row {number + 1} ({split}) {wrong}")
-            made.append(
-                {
-                    "split": split,
-                    "ticker": str(row["ticker"]),
-                    "date": str(row["date"])[:10],
-                    "up": row["label"] == "UP",
-                    "next_return": _float(row.get("next_return")),
-                    "base_rate_up": _float(row.get("base_rate_up")),
-                }
-            )
+            try:
+                made.append({"split": split, **_columns_of(row)})
+                prompts.append(_text_of(row["prompt"]))
+                self.facts.append(_facts_of(row.get("facts")))
+            except _BadRow as wrong:
+                raise UserError(f"audit: row {number + 1} ({split}) {wrong}") from wrong
         self.table = pd.DataFrame(made)
         self.table["date"] = pd.to_datetime(self.table["date"], errors="coerce", format="%Y-%m-%d")
         if self.table["date"].isna().any():
             raise UserError("audit: a row's date is not YYYY-MM-DD")
-        self.texts, self.dates_said = _without_dates(_without_template([_text_of(row["prompt"]) for _, row in flat]))
-        self.facts = [_facts_of(row.get("facts")) for _, row in flat]
+        self.texts, self.dates_said = _without_dates(_without_template(prompts))
         self.from_facts = prices is None
         lines = _closes_of_facts(self.table, self.facts) if prices is None else _closes_of_prices(prices)
         self.past, self.future, self.future_days = _around(self.table, lines)
+        if prices is not None and np.isnan(self.past[:, 0]).all():
+            raise UserError(
+                f"audit: the prices ({', '.join(list(lines)[:3])}) hold no ticker and day of the rows "
+                f"({', '.join(self.table['ticker'].unique()[:3])}): check their ticker column and their dates"
+            )
         self.days = self.table["date"].to_numpy().astype("datetime64[D]")
         with np.errstate(invalid="ignore"):
             gap = (self.future_days[:, 0] - self.days) / np.timedelta64(1, "D")
@@ -87,16 +84,55 @@ class Rows:
         return f"{self.table['ticker'][index]} {self.days[index]}"
 
 
-def _float(value) -> float:
-    return math.nan if value is None else float(value)
+class _BadRow(ValueError):
+    """What is wrong with a row, to follow "row 3 (train)"."""
+
+
+def _columns_of(row) -> dict:
+    if not isinstance(row, Mapping):
+        raise _BadRow("is not an object with columns")
+    missing = [column for column in _COLUMNS if row.get(column) is None]
+    if missing:
+        raise _BadRow(f"lacks {', '.join(missing)}")
+    if row["label"] not in ("UP", "DOWN"):
+        raise _BadRow(f"has the label {row['label']!r}, not UP or DOWN")
+    ticker = str(row["ticker"])
+    if _SURROGATE.search(ticker):
+        raise _BadRow("has a ticker that is not valid text")
+    numbers = {}
+    for column in ("next_return", "base_rate_up"):
+        try:
+            numbers[column] = math.nan if row.get(column) is None else float(row[column])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise _BadRow(f"has the {column} {row[column]!r}, not a number") from error
+    return {"ticker": ticker, "date": str(row["date"])[:10], "up": row["label"] == "UP", **numbers}
 
 
 def _text_of(prompt) -> str:
-    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+    if isinstance(prompt, str):
+        text = prompt
+    elif isinstance(prompt, list) and all(isinstance(m, Mapping) and isinstance(m.get("content"), str) for m in prompt):
+        text = "\n".join(message["content"] for message in prompt)
+    else:
+        raise _BadRow("has a prompt that is neither a text nor a list of messages with a text as content")
+    if _SURROGATE.search(text):
+        raise _BadRow("has a prompt that is not valid text")
+    return text
 
 
-def _facts_of(text) -> list[dict]:
-    return [] if text is None else json.loads(text) if isinstance(text, str) else list(text)
+def _facts_of(facts) -> list[dict]:
+    try:
+        facts = [] if facts is None else json.loads(facts) if isinstance(facts, str) else list(facts)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _BadRow("has facts that are no JSON list") from error
+    if not isinstance(facts, list) or not all(isinstance(fact, Mapping) and _is_fact(fact) for fact in facts):
+        raise _BadRow("has facts that are no list of objects with name, value (a number for usd) and unit")
+    return facts
+
+
+def _is_fact(fact: Mapping) -> bool:
+    name, value, unit = fact.get("name"), fact.get("value"), fact.get("unit")
+    return isinstance(name, str) and isinstance(value, str if unit in ("text", "date") else (int, float))
 
 
 def _closes_of_prices(prices: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -199,10 +235,10 @@ _DATES = (  # each with the order of year, month, day in it
 )
 _ANY_MONTH = re.compile(r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec", re.I)
 _NUMBER = re.compile(
-    r"(?<![\d.,])([-+−]?)(\$\s?)?(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?![\d]|,\d{3})"
+    r"(?<![\d.,])([-+−]?)(\$\s?)?(\d{1,3}(?:,\d{3})+|\d+)(\.\d+|,\d\d(?![\d,]))?(?![\d]|,\d{3})"
     r"(\s?(?:%|percent\b|per cent\b|[KMBTkm]\b|bn\b|thousand\b|million\b|billion\b|trillion\b))?"
 )
-PERCENT, PRICE, FRACTION, _PLAIN = range(4)
+PERCENT, PRICE, FRACTION, PLAIN = range(4)
 
 
 def prompt_lines(text: str) -> Iterable[tuple[str, str]]:
@@ -266,12 +302,12 @@ def read_numbers(rows: Rows) -> Numbers:
         for name, line in prompt_lines(text):
             for sign, dollar, whole, decimals, unit in _NUMBER.findall(line):
                 unit = unit.strip().lower()
-                number = float(whole.replace(",", "") + decimals)
+                number = float(whole.replace(",", "") + decimals.replace(",", "."))
                 number = -number if sign in ("-", "−") else number
                 if unit.startswith(("%", "per")):
                     what = PERCENT
                 elif unit or not (decimals or dollar):
-                    what = _PLAIN
+                    what = PLAIN
                 elif len(decimals) >= 5 and abs(number) < 1 and not dollar:
                     what = FRACTION
                 else:

@@ -74,7 +74,7 @@ def trivial_rules(rows: Rows, balanced: set[str]) -> list[Finding]:
             should = "balanced rows must give each 50 ± 3%: balance within ticker, month and last change"
         else:
             alarms = [r for r in results if r[1] > 0.6 and r[2] > 0.55]
-            should = "no market does that: look for labels or prices from another day"
+            should = "few markets do that: look for labels or prices from another day"
         if alarms:
             worst = max(alarms, key=lambda r: abs(r[1] - 0.5))
             message = (

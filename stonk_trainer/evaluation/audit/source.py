@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
+import math
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from stonk_trainer.evaluation.audit.duplicates import headline_tokens, information
 from stonk_trainer.evaluation.audit.rows import (
     Finding,
 )
@@ -43,7 +44,8 @@ def copied_days(everything: pd.DataFrame, args: Arguments) -> list[Finding]:
     """Days of the source whose headlines, or whose closes over five days, stand again in another split.
 
     A day's headlines may honestly stand again on the following days (no newer ones), and a headline may come back;
-    so it takes all headlines of the day, at least 8 different words, and the same close, or other headlines between.
+    so it takes all headlines of the day, more information than chance gives the most alike of all pairs of days, and
+    the same close, or three headlines with others between.
     """
     usable = everything[everything["usable"]]
     split = pd.Series("", index=usable.index)
@@ -64,29 +66,41 @@ def copied_days(everything: pd.DataFrame, args: Arguments) -> list[Finding]:
 
 def _copied_headlines(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     shown = frame[frame["news_date"] <= frame["date"]]
-    text = shown["headlines"].map(_joined)
-    shown = shown.assign(text=text)[text != ""]
+    lines = shown["headlines"].map(_lines)
+    shown = shown.assign(lines=lines)[lines.map(len) > 0]
+    if shown.empty:
+        return []
+    tokens = headline_tokens(shown["lines"].tolist(), shown["ticker"], shown["date"].to_numpy())
+    bits = information(tokens)
+    closes = shown["close"].round(4)
+    shown = shown.assign(
+        text=shown["lines"].map("\n".join),
+        bits=[sum(map(bits.get, held)) for held in tokens],
+        close_bits=np.log2(len(shown) / closes.groupby(closes).transform("size")),
+    )
+    needed = 10 + math.log2(len(shown) ** 2 / 2)
     run = (shown["text"] != shown.groupby("ticker")["text"].shift()).cumsum()  # days in a row with the same headlines
-    shown = shown.assign(run=run)[shown["text"].duplicated(keep=False)]
+    shown = shown.assign(run=run, length=run.groupby(run).transform("size"))[shown["text"].duplicated(keep=False)]
     same = shown.groupby("text")["split"]
-    shown = shown[(same.transform("nunique") > 1) & (same.transform("size") <= 20)]
+    shown = shown[(same.transform("nunique") > 1) & (shown["bits"] + shown["close_bits"] >= needed)]
     copies = []
     for text, group in shown.groupby("text"):
-        if len(set(re.findall(r"\w+", text.lower()))) < 8:
-            continue
-        for (_, a), (_, b) in itertools.combinations(group.iterrows(), 2):
+        rows = group.iloc[:20].to_dict("records")
+        for a, b in itertools.combinations(rows, 2):
             apart = abs((a["date"] - b["date"]).days)
-            elsewhere = a["run"] != b["run"] and apart > 30 and text.count("\n") >= 2
-            if a["split"] != b["split"] and apart and (a["close"] == b["close"] or elsewhere):
-                what = "same headlines and close" if a["close"] == b["close"] else "same headlines"
+            elsewhere = a["run"] != b["run"] and apart > 30 and text.count("\n") >= 2 and a["bits"] >= needed
+            # Two headlines that each stay the newest for weeks give many pairs of days, and closes meet by chance.
+            same_close = a["close"] == b["close"] and min(a["length"], b["length"]) == 1
+            if a["split"] != b["split"] and apart and (same_close or elsewhere):
+                what = "same headlines and close" if same_close else "same headlines"
                 copies.append((_where(a), _where(b), what))
     return copies
 
 
-def _joined(headlines) -> str:
+def _lines(headlines) -> list[str]:
     if headlines is None or isinstance(headlines, float):
-        return ""
-    return headlines if isinstance(headlines, str) else "\n".join(map(str, headlines))
+        return []
+    return headlines.split("\n") if isinstance(headlines, str) else list(map(str, headlines))
 
 
 def _where(row) -> str:
@@ -94,23 +108,37 @@ def _where(row) -> str:
 
 
 def _copied_closes(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Five closes in a row, no two neighbours equal, that stand in two splits."""
+    """Closes over five days or more that stand in two splits.
+
+    A window counts when its first close and its moves are worth more bits (-log2 of the share of days with the same)
+    than picking one pair of windows, by 10: where prices are coarse, it takes more days.
+    """
     ticker = frame["ticker"].to_numpy()
     close = frame["close"].round(4).to_numpy()
     if len(close) < 5:
         return []
-    windows = np.lib.stride_tricks.sliding_window_view(close, 5)
-    one_company = ticker[4:] == ticker[:-4]
-    moving = (np.diff(windows, axis=1) != 0).all(axis=1)
-    start = np.flatnonzero(one_company & moving)
+    moves = pd.Series(np.diff(close).round(4))
+    moves[ticker[1:] != ticker[:-1]] = np.nan
+    if moves.isna().all():
+        return []
+    move_bits = np.log2(moves.notna().sum() / moves.groupby(moves).transform("size")).to_numpy()
+    level_bits = np.log2(len(close) / pd.Series(close).groupby(close).transform("size")).to_numpy()
+    needed = 10 + math.log2(len(close) ** 2 / 2)
+    days = max(5, 1 + math.ceil((needed - level_bits.mean()) / max(np.nanmean(move_bits), 1)))
+    if len(close) < days:
+        return []
+    windows = np.lib.stride_tricks.sliding_window_view(close, days)
+    worth = np.lib.stride_tricks.sliding_window_view(move_bits, days - 1).sum(axis=1)  # NaN across two companies
+    worth = worth + level_bits[: len(worth)]
+    start = np.flatnonzero(worth >= needed)
     keys = pd.DataFrame(windows[start])
     twice = keys.duplicated(keep=False).to_numpy()
     copies = []
     for _, group in keys[twice].groupby(list(keys.columns)):
-        rows = frame.iloc[start[group.index] + 4]
+        rows = frame.iloc[start[group.index] + days - 1]
         if rows["split"].nunique() > 1 and rows["date"].nunique() > 1:
             a, b = rows.iloc[0], rows[rows["split"] != rows.iloc[0]["split"]].iloc[0]
-            copies.append((_where(a), _where(b), "the same five closes"))
+            copies.append((_where(a), _where(b), f"the same {days} closes"))
     return copies
 
 

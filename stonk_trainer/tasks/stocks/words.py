@@ -269,14 +269,24 @@ def sentences(text: str, phrases: Mapping[str, Sequence[tuple[str, str]]]) -> li
         start = match.end()
     if start < len(text):
         found.append((start, lower[start:]))
-    # Completions of one prompt share many sentences. A long one is rare, and would fill the memory.
-    return [
-        _placed((_sentence if len(sentence) < LONG else _sentence.__wrapped__)(sentence), start, phrases)
-        for start, sentence in found
-    ]
+    return [_placed(_recalled(sentence), start, phrases) for start, sentence in found]
 
 
-@lru_cache(maxsize=8192)
+_met_once: set[int] = set()
+
+
+def _recalled(text: str) -> Sentence:
+    """Completions of one prompt share many sentences: they are kept from the second time on. Keeping each at once would
+    give the garbage collector more work than it saves; a long one is rare, and would fill the memory."""
+    key = hash(text)
+    if key in _met_once and len(text) < LONG:
+        return _kept_sentence(text)
+    if len(_met_once) >= 65_536:
+        _met_once.clear()
+    _met_once.add(key)
+    return _sentence(text)
+
+
 def _sentence(text: str) -> Sentence:
     words: list[str] = []
     tokens: list[Token] = []
@@ -307,6 +317,9 @@ def _sentence(text: str) -> Sentence:
     if "span" in kinds and not kinds.isdisjoint(("count", "bare")):
         _elided_days(tokens, words)
     return Sentence(0, text, tokens, kinds, words, unknown)
+
+
+_kept_sentence = lru_cache(maxsize=4096)(_sentence)
 
 
 def _elided_days(tokens: list[Token], words: list[str]) -> None:

@@ -84,8 +84,7 @@ class Book(NamedTuple):
     headlines: tuple[tuple[str, frozenset[str]], ...]  # (name, its words and numbers)
     texts: str  # all text facts in lower case
     words: frozenset[str]  # of the texts
-    # by sentence: what `_Reader.stated` gave for it; None when met once
-    read: dict[str, list[tuple[int, int, "_Verdict", bool]] | None]
+    read: dict[str, list[tuple[int, int, "_Verdict", bool]]]  # by sentence: what `_Reader.stated` gave for it
     values: tuple[tuple[float, str], ...]  # (magnitude, unit) of what is shown, and of the close against other prices
 
 
@@ -127,13 +126,11 @@ def _read(sentence: Sentence, book: Book) -> list[tuple[int, int, "_Verdict", bo
     """What a sentence states; completions of one prompt share sentences, and reading one takes most of the time."""
     if len(sentence.text) > LONG:
         return _Reader(sentence, book).stated()
-    known = book.read.get(sentence.text)
-    if known is None:  # kept from the second time on, as in `words.py`
+    if sentence.text not in book.read:
         if len(book.read) >= 256:
             book.read.clear()
-        known = _Reader(sentence, book).stated()
-        book.read[sentence.text] = known if sentence.text in book.read else None
-    return known
+        book.read[sentence.text] = _Reader(sentence, book).stated()
+    return book.read[sentence.text]
 
 
 def _claim(reasoning: str, place: int, which: int, start: int, end: int, verdict: "_Verdict", counts: bool) -> Claim:

@@ -443,6 +443,8 @@ def _check(args: Arguments, given: set[str]) -> None:
         _check_output(args.run.output_dir, models)
         for name in models:
             check_folder(name)
+        if args.run.audit_prices and not args.run.audit_rows:
+            raise UserError("audit_prices belongs to audit_rows: give the folder of the rows too")
         _check_weights(args.run.reward_weights, args.task.reward)
         return
     if not args.train.output_dir or "output_dir" not in given:

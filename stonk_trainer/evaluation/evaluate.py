@@ -13,7 +13,7 @@ import json
 import time
 from pathlib import Path
 
-from stonk_trainer.errors import exits_cleanly
+from stonk_trainer.errors import UserError, exits_cleanly
 from stonk_trainer.recipe import load_recipe
 from stonk_trainer.terminal import log, start_log
 
@@ -24,14 +24,20 @@ def main(argv: list[str] | None = None) -> None:
     run = args.run
 
     from stonk_trainer.evaluation import audit, predictions, tables
+    from stonk_trainer.evaluation.baselines import NAMES as BASELINES
 
     start_log()
     if run.audit_rows:
         findings = audit.audit_folder(run.audit_rows, run.audit_prices)
         args.save(run.output_dir)
         write_json(Path(run.output_dir) / "audit.json", [dataclasses.asdict(finding) for finding in findings])
-        return audit.conclude(findings)
+        audit.print_audit(findings)
+        return audit.exit_on_failure(findings)
+    if taken := set(run.models) & set(BASELINES):
+        raise UserError(f"models: {', '.join(sorted(taken))} is the name of a baseline: give another path to the model")
     findings = audit.audit_dataset(args.task) if run.audit else []
+    if run.audit:
+        audit.print_audit(findings)  # before models are asked, which can take long
     if run.predictions:
         rows, records = predictions.saved_records(run.predictions, task, args)
     else:
@@ -46,8 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     write_json(Path(run.output_dir) / "summary.json", summary)
     tables.print_summary(summary)
     log.info("saved %s", Path(run.output_dir) / "summary.json")
-    if findings:
-        audit.conclude(findings)
+    audit.exit_on_failure(findings)
 
 
 def write_json(path: Path, content) -> None:

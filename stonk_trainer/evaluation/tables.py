@@ -17,6 +17,11 @@ def print_summary(summary: dict) -> None:
         console.print(_answers(models, names))
     console.print(_forecasts(forecasters, names, summary["split"]))
     console.print("\n" + "\n".join(_differences(summary["differences"], names)))
+    for name, recall in (summary.get("recall") or {}).items():
+        console.print(
+            f"{names[name]} with names and dates minus without: accuracy {100 * recall['difference']:+.1f} points "
+            f"({_interval(recall['ci95'], 100)}); above 0 it remembers these days"
+        )
     console.print(_backtests(forecasters, names, summary))
     console.print(
         "\n95% intervals resample days, with all rows of a day. UP, DOWN: accuracy on the days that went there; an "

@@ -202,7 +202,9 @@ def test_an_audit_goes_with_the_judgement_and_asks_each_model_again_without_name
     summary = run([tiny_model_folder], tmp_path / "out", *flags)
     assert {finding["check"] for finding in summary["audit"]} >= {"label join", "next close", "future data"}
     assert not [finding for finding in summary["audit"] if finding["passed"] is False]
-    assert "audit passed" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.index("audit passed") < printed.index("24/24 answers")  # before the model is asked
+    assert "with names and dates minus without: accuracy" in printed
     hidden = run(
         [tiny_model_folder], tmp_path / "hidden", "--tickers", "KO", "XOM", "--temperature", "0", "--anonymise"
     )
@@ -210,3 +212,18 @@ def test_an_audit_goes_with_the_judgement_and_asks_each_model_again_without_name
     assert recall["difference"] == pytest.approx(summary["accuracy"] - hidden["accuracy"])
     low, high = recall["ci95"]
     assert low <= recall["difference"] <= high
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [(["--models", "majority"], "name of a baseline"), (["--audit_prices", "p.csv", "--models", "m"], "audit_rows")],
+)
+def test_options_that_cannot_mean_anything_are_refused(flags, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("majority", "m"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    with pytest.raises(SystemExit) as end:
+        evaluate.main(["--config", "stocks/demo/eval", *flags, "--out", "out"])
+    assert end.value.code == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

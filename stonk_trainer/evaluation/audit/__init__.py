@@ -108,9 +108,8 @@ def read_splits(folder: str | Path) -> dict[str, list[dict]]:
     return splits
 
 
-def conclude(findings: Sequence[Finding]) -> None:
-    """Print the findings; exit status 1 when a check failed."""
-    print_audit(findings)
+def exit_on_failure(findings: Sequence[Finding]) -> None:
+    """End with exit status 1 when a check failed."""
     if any(finding.passed is False for finding in findings):
         sys.exit(1)
 

@@ -7,13 +7,17 @@ before pandas, datasets or a model is loaded.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.base import TaskArguments
 
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
 
 @dataclass
-class Arguments:
+class Arguments(TaskArguments):
     """Recipe keys of the stocks task."""
 
     dataset_name: str = field(
@@ -79,8 +83,6 @@ class Arguments:
     def __post_init__(self):
         import re
 
-        from stonk_trainer.errors import UserError
-
         for name in ("history_days", "max_headlines", "max_financials", "financials_lag_days", "sampling_seed"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
@@ -100,6 +102,24 @@ class Arguments:
                 raise UserError(f"reward: {name} is not one of {', '.join(known)}")
         if len(set(self.reward)) != len(self.reward) or not self.reward:
             raise UserError(f"reward: {' '.join(self.reward) or '(empty)'}: name each reward once, and at least one")
+
+
+def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
+    return {}
+
+
+def new_model(args: Arguments, folder: Path, seed: int) -> None:
+    raise UserError("model_name_or_path: new: the stocks task starts from an instruct model: give one with --model")
+
+
+def check_tokenizer(args: Arguments, tokenizer, name: str) -> None:
+    """The prompts are messages: they need a chat template."""
+    if tokenizer.chat_template is None:
+        raise UserError(f"model {name} has no chat template: start from an instruct model, or add chat_template.jinja")
+
+
+def add_to_model(args: Arguments, folder: Path) -> None:
+    """Nothing: the model is all there is."""
 
 
 def sft_dataset(args: Arguments, split: str):

@@ -1,25 +1,27 @@
 """The fact ledger: which statements in a reasoning are claims about the data, and which of them the data bear out.
 
-A claim is a number with its unit inside a sentence, or a comparison in words ("above its 20-day average"). For each
-number the words around it say which fact it states; the verdict is one of three:
+A claim is a number with its unit inside a sentence, or a comparison in words ("above its 20-day average"). Reading
+starts from the number: `book_of` tabulates, once per row, everything of the prompt that can truthfully be stated (each
+fact; changes between closes; the close against averages); a number is looked up there, and the words around it then
+have to name one of the things it equals, or at least not another. The verdict is one of three:
 
-    grounded   the words name a fact, or a relation of facts (a change, a difference, a ratio, a mean), and the number
-               equals it to the precision written, with the right unit, sign and side
-    false      the data say otherwise, or nothing shown has that number: it is invented
+    grounded   the words name a thing that the number equals to the precision written, with its unit, sign and side
+    false      nothing shown has that number, or the words name something else: it is invented, or misplaced
     unclear    the number is one that was shown, but the words do not say of what; it neither pays nor costs much
 
-What this simplifies: English only; a relation does not cross sentences. Time is linear: a sentence's tokens are looked
-at from each of its numbers over a bounded distance.
+What this simplifies: English only; a relation does not cross sentences. Time is linear: from each number and
+comparison the words around are looked at over a bounded distance.
 """
 
-import math
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from stonk_trainer.tasks.stocks.facts import Fact
-from stonk_trainer.tasks.stocks.words import LONG, SCALES, Sentence, Token, grammar_of, joins, role_of, sentences
+from stonk_trainer.tasks.stocks.words import COUNTS, SCALES, Sentence, Text, is_joined, joins, role_of
 
 
 class Claim(NamedTuple):
@@ -51,172 +53,158 @@ class Claim(NamedTuple):
     listed: str | None = None
 
 
-class _Quantity(NamedTuple):
-    value: float  # magnitude
-    tolerance: float  # half a unit of the last digit written
-    decimals: int
-    unit: str  # usd, percent, ratio, or "" when none is written
-    sign: int  # -1 or +1 when a sign is written, else 0
-
-
-class _Verdict(NamedTuple):
-    fact: str | None
-    why: str
-    false: bool = False
-    direction: int = 0
-    size: float = 0.0
-    about: str | None = None  # what the evidence is about, where it is not the fact
-    listed: str | None = None  # the fact that a label outside any sentence gives it ("Close: $175.53")
-    item: str | None = None  # the price, average or other fact whose value it is, for comparisons
-
-
-class Book(NamedTuple):
-    """The facts, indexed."""
-
-    facts: dict[str, Fact]  # numeric ones by name
-    close: float  # NaN when it is not shown
-    decimals: dict[str, int]  # with which each is shown
-    prices: tuple[str, ...]  # close, close_1d_ago, …: newest first
-    averages: tuple[str, ...]
-    changes: tuple[str, ...]
-    volatilities: tuple[str, ...]
-    phrases: dict[str, list[tuple[str, str]]]  # of financial items, by first word
-    headlines: tuple[tuple[str, frozenset[str]], ...]  # (name, its words and numbers)
-    texts: str  # all text facts in lower case
-    words: frozenset[str]  # of the texts
-    read: dict[str, list[tuple[int, int, "_Verdict", bool]]]  # by sentence: what `_Reader.stated` gave for it
-    values: tuple[tuple[float, str], ...]  # (magnitude, unit) of what is shown, and of the close against other prices
-
-
-OTHERS = {"volume", "volatility", "financial", "other"}
-NAMES = {"close", "open", "average", "volatility", "volume", "financial"}
-_GLUE = {"of", "at", "to", "from", "colon", "bracket", "up", "down", "back up", "back down", "above", "below", "last",
-         "ago", "span", "high", "low", "today", "positive", "negative"}  # fmt: skip
-_DIRECTIONS = {"up": 1, "down": -1, "back up": 1, "back down": -1, "positive": 1, "negative": -1}
-_MOVES = set(_DIRECTIONS)
-_NAMES_OR_CHANGE = NAMES | {"change"}
-_UNITS = {"usd": ("usd", ""), "percent": ("percent",), "count": ("",), "ratio": ("ratio", "", "percent")}
-_UNIT_WORDS = {"%": "percent", "p": "percent", "d": "usd", "u": "usd", "x": "ratio", "t": "ratio"}
-_UNIT_WORDS |= {"b": "percent", "c": "usd"}  # basis points and cents: hundredths
-_QUANTITY = re.compile(r"([+-]?)([$\u20ac\u00a3\u00a5]?)([+-]?)([\d,]+)(?:\.(\d+))?[ -]?([a-z]*) ?(.?)", re.ASCII)
-_PRICE_WORDS = set("share shares stock stocks price prices its close closed closing average".split())
-_TIME_WORDS = set("day days week month session sessions today daily".split())
-_SUBJECTS = {"it", "share", "shares", "stock"}
-_FIRST_PERSON = {"i", "my", "we", "our"}
-_PRONOUNS = {"it", "that", "this", "them", "both"}
-_STATING = {"number", "above", "below", "span", "record", "high", "low", "superlative"}
-_NO_FORECAST = set("call verdict answer think believe say due ahead am i'm next lean leaning leans bet".split())
-_SHOWN = {"open", "average", "volatility"}  # the writer's outlook is of the close
-_YEARS = {"year", "years", "decade", "decades"}
-_TIMES = {"span", "ago", "today"}
-_REACH = 40  # tokens looked at on either side of a number
-
-
-def find_claims(reasoning: str, facts: Sequence[Fact]) -> list[Claim]:
-    """Every statement about the data in `reasoning`, in order, with its verdict.
-
-    Numbers that are no claim about the data are left out: years, bare counts ("3 of 5 days"), N in "20-day", and the
-    writer's own forecast ("63% confidence"). A fact claimed twice appears twice; whoever counts must count names.
-    """
-    book = book_of(facts)
-    return claims_of(reasoning, sentences(reasoning, book.phrases), book)
-
-
-def _read(sentence: Sentence, book: Book) -> list[tuple[int, int, "_Verdict", bool]]:
-    """What a sentence states; completions of one prompt share sentences, and reading one takes most of the time."""
-    if len(sentence.text) > LONG:
-        return _Reader(sentence, book).stated()
-    if sentence.text not in book.read:
-        if len(book.read) >= 256:
-            book.read.clear()
-        book.read[sentence.text] = _Reader(sentence, book).stated()
-    return book.read[sentence.text]
-
-
-def _claim(reasoning: str, place: int, which: int, start: int, end: int, verdict: "_Verdict", counts: bool) -> Claim:
-    start, end = start + place, end + place
-    return Claim(
-        reasoning[start:end], start, end, verdict.fact, verdict.fact is not None, verdict.false, verdict.why,
-        verdict.direction, verdict.size, verdict.about or verdict.fact, counts, which, verdict.listed,
-    )  # fmt: skip
-
-
-def claims_of(reasoning: str, parts: Sequence[Sentence], book: Book) -> list[Claim]:
-    """The claims of a reasoning already split into sentences, in the order of the text."""
-    claims: list[Claim] = []
-    for which, sentence in enumerate(parts):
-        if not sentence.kinds.isdisjoint(_STATING):
-            claims += [_claim(reasoning, sentence.start, which, *found) for found in _read(sentence, book)]
-    if any(claim.listed for claim in claims):
-        # "Close: $175.53 … The close is above its average": what a sentence speaks of, it may have listed before
-        spoken_of = {name for claim in claims if claim.grounded for name in claim.fact.split(" vs ")}
-        for i, claim in enumerate(claims):
-            if claim.listed in spoken_of:
-                claims[i] = claim._replace(
-                    fact=claim.listed, grounded=True, why=f"equals {claim.listed}, spoken of later"
-                )
-    return sorted(claims, key=lambda claim: claim.start)
-
-
 # ---------------------------------------------------------------------------------------------------- the facts
 
 
-_PRICES = ("close", "sma_", "open")  # without a positive value they are no price
+class Entry(NamedTuple):
+    """One thing that a number can truthfully state.
+
+    value: its magnitude, in the unit of the table it stands in. sign: -1, 0 or +1. kind: "close", "open", "average",
+    "volatility", "volume" or "financial" for a fact; "change" of the close over `days` until `until` days ago;
+    "versus": the close (or the shorter average) against an average or the open. fact: its name, or the relation's.
+    days: lag of a close, length of the rest. decimals: the most digits that can be known. percent: size of the move.
+    """
+
+    value: float
+    sign: int
+    kind: str
+    fact: str
+    days: int
+    decimals: int
+    until: int = 0
+    percent: float = 0.0
+
+
+class Book(NamedTuple):
+    """What a row's prompt shows, indexed. Prices without a positive value are left out."""
+
+    facts: dict[str, Fact]  # numeric ones, by name
+    values: dict[str, float]  # of these, as shown
+    closes: dict[int, float]  # by lag in trading days; 0 is the row's close
+    averages: dict[int, float]  # by length in trading days
+    tables: dict[str, tuple[list[float], list[Entry]]]  # by the unit a number is written in: values ascending, entries
+    phrases: dict[str, list[tuple[tuple[str, ...], str]]]  # of financial items, by first word
+    headlines: tuple[tuple[str, frozenset[str]], ...]  # (name, its words and numbers)
+    words: frozenset[str]  # of the texts: name, description, headlines
+
+
+_WRITTEN_AS = {"usd": ("usd", ""), "percent": ("percent",), "count": ("",), "ratio": ("ratio", "")}
 
 
 def book_of(facts: Sequence[Fact]) -> Book:
-    numeric = {fact.name: fact for fact in facts if fact.unit in _UNITS and not isinstance(fact.value, str)}
-    numeric = {name: fact for name, fact in numeric.items() if fact.value > 0 or not name.startswith(_PRICES)}
-
-    def named(*stems: str) -> tuple[str, ...]:
-        return tuple(sorted((name for name in numeric if name.startswith(stems)), key=lambda name: age(name)))
-
+    numeric = {fact.name: fact for fact in facts if fact.unit in _WRITTEN_AS and not isinstance(fact.value, str)}
+    numeric = {n: f for n, f in numeric.items() if f.value > 0 or not n.startswith(("close", "sma_", "open"))}
+    shown = {name: _shown(fact) for name, fact in numeric.items()}
+    values = {name: value for name, (value, _) in shown.items()}
+    closes = {_days(name): value for name, value in values.items() if name.startswith("close")}
+    averages = {_days(name): value for name, value in values.items() if name.startswith("sma_")}
     texts = [(fact.name, str(fact.value).lower()) for fact in facts if fact.name not in numeric]
-    headlines = tuple(
-        (name, frozenset(re.findall(r"[a-z]{4,}|[\d.]*\d", value, re.ASCII)))
-        for name, value in texts
-        if name.startswith("headline")
-    )
+    tables: dict[str, list[Entry]] = {unit: [] for unit in ("usd", "percent", "ratio", "")}
+    for unit, entry in _entries(numeric, shown, closes, averages):
+        for written in _WRITTEN_AS[unit]:
+            tables[written].append(entry)
+        if unit == "ratio" and entry.kind == "financial":
+            tables["percent"].append(entry._replace(value=100 * entry.value, decimals=max(0, entry.decimals - 2)))
+    for entries in tables.values():
+        entries.sort()
     return Book(
         facts=numeric,
-        close=numeric["close"].value if "close" in numeric else math.nan,
-        decimals={name: _decimals(fact) for name, fact in numeric.items()},
-        prices=named("close"),
-        averages=named("sma_"),
-        changes=named("change_"),
-        volatilities=named("volatility_"),
+        values=values,
+        closes=closes,
+        averages=averages,
+        tables={unit: ([entry.value for entry in entries], entries) for unit, entries in tables.items()},
         phrases=_phrases([name for name in numeric if name.startswith("financials/")]),
-        headlines=headlines,
-        texts=" ".join(value for _, value in texts),
+        headlines=tuple(
+            (name, frozenset(re.findall(r"[a-z]{4,}|[\d.]*\d", value, re.ASCII)))
+            for name, value in texts
+            if name.startswith("headline")
+        ),
         words=frozenset(word for _, value in texts for word in re.findall(r"[a-z]+", value)),
-        read={},
-        values=tuple(_values(numeric)),
     )
 
 
-def _values(facts: Mapping[str, Fact]) -> Iterator[tuple[float, str]]:
-    for fact in facts.values():
-        yield abs(fact.value), fact.unit
-    close = facts["close"].value if "close" in facts else 0
-    for name, fact in facts.items():
-        if close and fact.value and name.startswith(("close_", "sma_", "open")):
-            yield abs(close - fact.value), "usd"
-            yield 100 * abs(close / fact.value - 1), "percent"
-            yield 100 * abs(fact.value / close - 1), "percent"
-    for lag in range(60):  # day by day
-        if _close(lag) in facts and _close(lag + 1) in facts and facts[_close(lag + 1)].value:
-            new, old = facts[_close(lag)].value, facts[_close(lag + 1)].value
-            yield abs(new - old), "usd"
-            yield 100 * abs(new / old - 1), "percent"
-    for volatility in (fact.value for name, fact in facts.items() if name.startswith("volatility_") and fact.value):
-        for fact in (fact for name, fact in facts.items() if name.startswith("change_")):
-            yield abs(fact.value) / volatility, "ratio"
+def _shown(fact: Fact) -> tuple[float, int]:
+    """(number as the prompt prints it, which is what a reader knows; its decimals). Large amounts end in a letter
+    ("53.20M"), and any of their digits may be written."""
+    plain = _SHOWN.fullmatch(fact.shown)
+    decimals = len(plain[2]) if plain and plain[2] else 0
+    if fact.unit == "count":
+        return float(fact.value), 9
+    if not plain or plain[3]:
+        return float(fact.value), max(2, decimals)
+    return float(fact.shown.translate(_BARE)), decimals
+
+
+_SHOWN = re.compile(r"([+-]?\$?\d+)(?:\.(\d+))?%?([KMBT]?)")
+_BARE = str.maketrans("", "", "$%")
+_KINDS = {"sma": "average", "financials": "financial"}
+
+
+def _entries(
+    facts: Mapping[str, Fact],
+    values: Mapping[str, tuple[float, int]],
+    closes: Mapping[int, float],
+    averages: Mapping[int, float],
+) -> Iterator[tuple[str, Entry]]:
+    """(unit, entry) of everything that can be stated."""
+    changes, volatilities = [], []
+    for name, (value, decimals) in values.items():
+        kind = name.partition("/")[0].partition("_")[0]
+        kind = _KINDS.get(kind, kind)
+        days = _days(name)
+        size = abs(value) if kind == "change" else 0.0
+        yield (facts[name].unit, Entry(abs(value), _sign(value), kind, name, days, decimals, 0, size))
+        if kind == "change":
+            changes.append((name, size))
+            if days > 1:
+                yield ("percent", Entry(size / days, _sign(value), "pace", name, days, 2, 0, size))
+        elif kind == "volatility" and value > 0:
+            volatilities.append((name, value))
+    for volatility, value in volatilities:
+        for name, size in changes:
+            yield ("ratio", Entry(size / value, 0, "multiple", f"{name} vs {volatility}", 0, 2))
+    close = closes.get(0)
+    for lag, before in closes.items() if close else ():
+        if lag:
+            name = f"change_{lag}d"
+            moved = _moved(before, close, "change", name, lag)
+            yield from moved if name not in facts else moved[1:]
+            if lag + 1 in closes:  # day by day
+                step = f"close_{lag}d_ago vs close_{lag + 1}d_ago"
+                yield from _moved(closes[lag + 1], before, "change", step, 1, until=lag)
+    others = [(f"sma_{days}", days, value) for days, value in averages.items()]
+    if "open" in values:
+        others.append(("open", 0, values["open"][0]))
+        if 1 in closes:
+            yield from _moved(closes[1], values["open"][0], "versus", "open vs close_1d_ago", 0)
+    for name, days, value in others if close else ():
+        yield from _moved(value, close, "versus", f"close vs {name}", days)
+        back = 100 * (value / close - 1)
+        yield ("percent", Entry(abs(back), -_sign(back), "versus", f"close vs {name}", days, 2, 0, abs(back)))
+        yield "ratio", Entry(close / value, 0, "versus", f"close vs {name}", days, 3)
+    for short, long in pairwise(sorted(averages)):
+        yield from _moved(averages[long], averages[short], "versus", f"sma_{short} vs sma_{long}", long)
+
+
+def _moved(old: float, new: float, kind: str, fact: str, days: int, until: int = 0) -> list[tuple[str, Entry]]:
+    """The move from one price to another, in percent and in dollars."""
+    sign = _sign(new - old)
+    percent = 100 * abs(new / old - 1)
+    decimals = 4 if old < 1 or new < 1 else 2
+    return [
+        ("percent", Entry(percent, sign, kind, fact, days, 2, until, percent)),
+        ("usd", Entry(abs(new - old), sign, kind, fact, days, decimals, until, percent)),
+    ]
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
 
 
 @lru_cache(maxsize=1024)
-def age(name: str) -> float:
-    """Days before the row's close that a price, an average or a change looks back; the open lies between two closes."""
-    return 0.5 if name == "open" else float(re.sub(r"\D", "", name) or 0)
+def _days(name: str) -> int:
+    """Trading days in a fact's name: 5 of "change_5d", 0 of "close"."""
+    return int(re.sub(r"\D", "", name) or 0) if not name.startswith("financials/") else 0
 
 
 _EMPTY_WORDS = {"total", "net", "of", "and", "loss", "current", "gross", "from", "the", "reported", "common", "basic"}
@@ -227,817 +215,960 @@ _ALSO = {
 }  # fmt: skip
 
 
-def _phrases(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+def _phrases(names: Sequence[str]) -> dict[str, list[tuple[tuple[str, ...], str]]]:
     """What people call the line items: any run of an item's words that no other item shares ("revenue" for
-    TotalRevenue when no other item has revenue), and common other names of it."""
+    TotalRevenue when no other item has revenue), and common other names of it. By first word, longest first."""
     owners: dict[str, set[str]] = {}
+    whole: dict[str, set[str]] = {}  # by a text that is all of a name, or all but its empty words
     for name in names:
-        words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_()-]", " ", name.removeprefix("financials/"))
-        words = words.lower().split()
-        runs = {
-            tuple(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1) if j - i <= 6
-        }  # names are short
-        bare = tuple(word for word in words if word not in _EMPTY_WORDS)
-        spoken = {" ".join(run) for run in (*runs, bare) if run and is_name(run)}
+        spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_()-]", " ", name.removeprefix("financials/"))
+        words = spaced.lower().split()
+        runs = [words[i:j] for i in range(len(words)) for j in range(i + 1, min(len(words), i + 6) + 1)]
+        bare = [word for word in words if word not in _EMPTY_WORDS]
+        spoken = {" ".join(run) for run in (*runs, bare) if run and _is_name(run)}
         for known, other in _ALSO.items():
             spoken |= {re.sub(rf"\b{known}\b", other, text) for text in tuple(spoken)}
         for text in spoken:
             owners.setdefault(text, set()).add(name)
-            if text == " ".join(bare) or text == " ".join(words):
-                owners[text].add("exactly " + name)
-    phrases: dict[str, list[tuple[str, str]]] = {}
+            if text in (" ".join(bare), " ".join(words)):
+                whole.setdefault(text, set()).add(name)
+    phrases: dict[str, list[tuple[tuple[str, ...], str]]] = {}
     for text in sorted(owners, key=len, reverse=True):
-        exact = [owner.removeprefix("exactly ") for owner in owners[text] if owner.startswith("exactly ")]
-        all_owners = {owner for owner in owners[text] if not owner.startswith("exactly ")}
-        chosen = exact if len(exact) == 1 else list(all_owners)
+        chosen = whole.get(text, set()) if len(whole.get(text, ())) == 1 else owners[text]
         if len(chosen) == 1:
             for form in (text + "s", text):
-                phrases.setdefault(form.split()[0], []).append((form, chosen[0]))
+                phrases.setdefault(form.split()[0], []).append((tuple(form.split()), *chosen))
     return phrases
 
 
 _COMMON = set("per share shares value ratio term long short rate other stock income number amount".split())
 
 
-def is_name(run: Sequence[str]) -> bool:
+def _is_name(run: Sequence[str]) -> bool:
     """Whether a run of an item's words can stand for it: neither "to equity" nor "ratio" nor "close"."""
     if len(run) == 1 and run[0] in _COMMON | _EMPTY_WORDS:
         return False
-    return all(not joins(word) for word in (run[0], run[-1])) and (len(run) > 1 or role_of(run[0]) in (None, "other"))
+    return not joins(run[0]) and not joins(run[-1]) and (len(run) > 1 or role_of(run[0]) in (None, "other", "event"))
 
 
-def _value(name: str, book: Book) -> tuple[float, str] | None:
-    """(value, unit) of a fact, or of an average that the shown closes allow to compute; None when unknown."""
-    if name in book.facts:
-        return book.facts[name].value, book.facts[name].unit
-    if name.startswith("sma_"):
-        closes = [_close(lag) for lag in range(int(age(name)))]
-        if closes and all(close in book.facts for close in closes):
-            return sum(book.facts[close].value for close in closes) / len(closes), "usd"
-    return None
+# ---------------------------------------------------------------------------------------------------- numbers
+
+
+class _Quantity(NamedTuple):
+    value: float  # magnitude
+    tolerance: float  # half a unit of the last digit written
+    decimals: int
+    unit: str  # usd, percent, ratio, foreign, or "" when none is written
+    sign: int  # -1 or +1 when a sign is written, else 0
+
+
+_QUANTITY = re.compile(r"([+-]?)([$\u20ac\u00a3\u00a5]?)([+-]?)([\d,]+)(?:\.(\d+))?[ -]?([a-z]*) ?(.?)", re.ASCII)
+# By the first letter of the unit written; basis points and cents are hundredths.
+_UNITS = {
+    "%": "percent",
+    "p": "percent",
+    "d": "usd",
+    "u": "usd",
+    "x": "ratio",
+    "t": "ratio",
+    "b": "percent",
+    "c": "usd",
+}
+
+
+@lru_cache(maxsize=4096)
+def _quantity(text: str) -> _Quantity:
+    sign, currency, sign_after, digits, decimals, scale, unit = _QUANTITY.match(text).groups()
+    factor = 1.0
+    if scale in SCALES:
+        factor = SCALES[scale]
+    else:
+        unit = scale or unit
+    if unit[:1] in ("b", "c"):
+        factor *= 0.01
+    written = len(decimals) if decimals else 0
+    return _Quantity(
+        float(f"{digits.replace(',', '')}.{decimals or 0}") * factor,
+        0.5 * factor * 10.0**-written,
+        written + 2 * (factor == 0.01),
+        "usd" if currency == "$" else "foreign" if currency else _UNITS[unit[0]] if unit else "",
+        -1 if "-" in (sign, sign_after) else 1 if "+" in (sign, sign_after) else 0,
+    )
+
+
+def _equal(quantity: _Quantity, book: Book, bound: int) -> list[Entry]:
+    """Everything the number equals to the precision written, which may not be finer than the precision shown.
+
+    Rounding away a third of the value ("1%" of 0.7%) states nothing. bound: +1 for "just above", -1 for "nearly".
+    """
+    value, tolerance, decimals, unit, _ = quantity
+    if unit not in book.tables:
+        return []
+    values, entries = book.tables[unit]
+    slack = tolerance + 1e-9 * max(1.0, value)
+    low = bisect_left(values, value - (2 * slack if bound < 0 else slack))
+    high = bisect_right(values, value + (2 * slack if bound > 0 else slack))
+    return [
+        entry
+        for entry in entries[low:high]
+        if decimals <= entry.decimals and abs(entry.value - value) <= entry.value / 3 + 1e-6 * slack
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- the words around
+
+_SIGNS = {"up": 1, "down": -1, "back up": 1, "back down": -1, "positive": 1, "negative": -1}
+_NAMES = {"close", "open", "average", "volatility", "volume", "financial", "price", "change", "other"}
+_LEVELS = _NAMES - {"price", "change"}
+_OTHERS = {"volume", "volatility", "financial", "other"}  # a change beside them is theirs, not the price's
+_CLAUSE = {"so", "as", "contrast", "comma"}
+_BREAK = _CLAUSE | {"and", "to", "from", "than", "colon"}
+_RELATIVE = {"which", "when", "where"}  # what they begin is still about the word before
+_LINKS = {"", None, "comma", "and", "bracket", "at", "contrast", "as"}  # between the numbers of a list
+_GLUE = _LINKS | {"of", "to", "from", "colon", "last", "span", "ago", "today", "high", "low", "above", "below", *_SIGNS}
+_ABOUT = {"in", "of", "for"}
+_OF = ("of", "at", "colon", "bracket")
+_HEDGES = {"above": 1, "over": 1, "than": 1, "nearly": -1, "almost": -1, "under": -1, "below": -1}
+# Words of an outlook that also stand beside facts: "I'm told", "next to a 2.3% gain".
+_NO_FORECAST = set("call verdict answer think believe say due ahead am i'm next lean leaning leans bet going".split())
+_REACH = 40  # places looked at on either side of a number
+
+# What a role says about a number near it; the other roles only join.
+_SAYS = dict.fromkeys(_NAMES, "name") | dict.fromkeys(_SIGNS, "move") | dict.fromkeys(_CLAUSE, "clause")
+_SAYS |= dict.fromkeys(("span", "ago", "today"), "when") | dict.fromkeys(("own", "firm", "weak"), "own")
+_SAYS |= {"colon": "colon", "high": "extreme", "low": "extreme", "above": "side", "below": "side", "not": "not"}
+
+
+class _Number:
+    """One number and what the words around it say it is of. Places are those of the text, -1 for none.
+
+    at: its place. quantity: what it amounts to. before: role of the word before it.
+    name: role of the nearest word that names something ("" for none), `named` its place, `near` whether only glue
+    stands between. rank: the number's rank in a list of numbers that share their words.
+    span, ago: the days the words name; today: whether they say "today".
+    move: sign of the direction word (0 for none), `move_at` its place. side: place of an "above" or "below" beside the
+    number. extreme: "high", "low" or "". own: the writer's outlook is spoken of. denied: "not" is said.
+    """
+
+    # What no word says stays as it is here.
+    name = extreme = before = ""
+    named = move_at = side = -1
+    near = True
+    today = own = denied = False
+    rank = move = 0
+    span: tuple[int, ...] = ()
+    ago: tuple[int, ...] = ()
+
+    def __init__(self, at: int, quantity: _Quantity):
+        self.at, self.quantity = at, quantity
+
+    def moved_within(self, reach: int) -> bool:
+        """Whether a direction word stands within so many places."""
+        return self.move != 0 and abs(self.at - self.move_at) <= reach
+
+    def own_days(self, days: tuple[int, ...]) -> tuple[int, ...]:
+        """Of days named together for several numbers ("over 5 and 20 days") the one for this number."""
+        return days[self.rank : self.rank + 1] if self.rank < len(days) > 1 else days
+
+
+def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Number:
+    """The number at place `at`, read by the words from `low` and up to `high`. last: the number before it."""
+    words, roles, says = text.words, text.roles, _SAYS.get
+    number = _Number(at, _quantity(words[at]))
+    if at > low:
+        number.before = roles[at - 1] or ""
+    listed = last is not None and _LINKS.issuperset(roles[low:at])
+    if listed:  # "changes of 2.3% and 4.1%": read by the words before the first
+        _inherit(number, last, words)
+    same_clause = before_colon = True
+    when = -1
+    for place in range(at - 1, at - 1 if listed else max(low, at - _REACH) - 1, -1):
+        what = says(roles[place])
+        if what is None:
+            continue
+        if what == "clause":
+            goes_on = words[place] == "that" or words[place] in _RELATIVE or words[place + 1] in _RELATIVE
+            same_clause = same_clause and goes_on
+        elif what == "colon":
+            before_colon = False  # "what matters for tomorrow: 2.3% in a week" forecasts nothing
+        elif what == "name":
+            if number.named < 0 and (same_clause or not number.move):
+                number.named = place
+                number.near = at - place <= 7 and _GLUE.issuperset(roles[place + 1 : at])
+        elif what == "move":
+            # "a negative 5-day change of" tells of the number, "after falling, its change is" does not
+            adjective = roles[place] in ("positive", "negative") and number.named - place <= 4
+            if not number.move and (number.named < 0 or roles[number.named] == "price" or adjective):
+                number.move_at, number.move = place, _SIGNS[roles[place]]
+        elif what == "when":
+            if when < 0 and (same_clause or last is None):
+                when = place
+        elif what == "own":
+            mine = same_clause or (roles[place] == "own" and number.named < 0 and not number.move)
+            number.own = number.own or (mine and before_colon and words[place] not in _NO_FORECAST)
+        elif what == "not":
+            number.denied = number.denied or (same_clause and before_colon)
+        elif what == "extreme" and at - place <= 5:
+            number.extreme = number.extreme or roles[place]
+    when_after = -1
+    for place in range(at + 1, min(high, at + 13)):
+        what = says(roles[place])
+        if what is None:
+            continue
+        if what == "when":
+            when_after = place if when_after < 0 else when_after
+        elif what == "side":
+            number.side = place if number.side < 0 and place - at <= 3 else number.side
+        elif what == "move":
+            adverb = words[place] in ("up", "down") or roles[place] in ("positive", "negative")
+            if place - at <= (2 if adverb else 3):  # "a 2.3% daily drop"
+                number.move_at, number.move = place, _SIGNS[roles[place]]
+        elif what == "name":
+            _name_after(text, number, place, high, when_after < 0)
+    # "2.3% over 5 days" rather than the days before, but "the 5-day change of 2.3% on the last day"
+    bound = when >= 0 and (at - when <= 2 or (number.named > when and at - when <= 5))
+    when = when_after if when_after >= 0 and not bound else when
+    if when >= 0:
+        number.today = roles[when] == "today"
+        number.span = text.days[when] if roles[when] == "span" else ()
+        number.ago = text.days[when] if roles[when] == "ago" else ()
+    if words[at + 1 : at + 2] == ["now"]:
+        number.named, number.span, number.ago = -1, (), (0,)
+    elif roles[at + 2 : at + 3] == ["number"] and roles[at + 1] in ("above", "below", "than"):
+        number.named = -1  # "price > average ($175.53 > $171.80)"
+    if number.named >= 0:
+        number.name = roles[number.named]
+    return number
+
+
+def _inherit(number: _Number, last: _Number, words: Sequence[str]) -> None:
+    """In a list a number is read by the words of the number before it."""
+    number.named, number.move, number.move_at, number.rank = (last.named, last.move, last.move_at, last.rank + 1)
+    number.near = last.near and last.named >= 0 and words[last.named][-1] == "s"  # "averages of … and …"
+    number.span = last.span if len(last.span) > 1 else ()
+    number.ago = last.ago if len(last.ago) > 1 else ()
+    number.before = number.before if number.before in ("to", "from") else last.before
+
+
+def _name_after(text: Text, number: _Number, place: int, high: int, undated: bool) -> None:
+    """ "the $171.80 20-day average", "$171.80 (20-day average)", "a 2.3% rise in volume"; but not "$175.53, on volume
+    of 53.2M", nor "the average of $171.80 the close"."""
+    gap = place - number.at
+    taken = number.near and number.named >= number.at - 7 and number.before in ("of", "at", "colon")
+    beside = gap <= (4 if place in text.days else 1 if text.roles[place] == "change" else 2)
+    following = [role for role in text.roles[place + 1 : place + 4] if role not in _OF]
+    of_next = following[:1] == ["number"] and place + 1 < high
+    if beside and not taken and not of_next:
+        number.named, number.near = place, True
+    elif number.named < 0 and undated and gap <= 6 and not _ABOUT.isdisjoint(text.words[number.at + 1 : place]):
+        number.named, number.near = place, False
+
+
+def _break(roles: Sequence[str | None], low: int, high: int) -> int:
+    """Where the words after a number cease to be about it: the first break from `low` on, else `high`."""
+    for place in range(low, min(high, low + _REACH)):
+        if roles[place] in _BREAK:
+            return place
+    return high
+
+
+# ---------------------------------------------------------------------------------------------------- verdicts
+
+
+class _Verdict(NamedTuple):
+    fact: str | None
+    why: str
+    false: bool = False
+    direction: int = 0
+    size: float = 0.0
+    about: str | None = None  # what the evidence is about, where it is not the fact
+    listed: str | None = None
+
+
+def _untrue(why: str) -> _Verdict:
+    return _Verdict(None, why, True)
+
+
+# First and last place of a statement, the verdict, and whether it is a number.
+_Statement = tuple[int, int, _Verdict, bool]
+
+_STATING = {"event", "volume", "number", "above", "below", "span", "record", "high", "low", "superlative"}
+
+
+def claims_of(reasoning: str, text: Text, book: Book) -> list[Claim]:
+    """Every statement about the data in a reasoning, which `text` is the cut of, in order, with its verdict.
+
+    Numbers that are no claim about the data are left out: years, bare counts ("3 shares"), N in "20-day", and the
+    writer's own forecast ("63% confidence"). A fact claimed twice appears twice; whoever counts must count names.
+    """
+    claims: list[Claim] = []
+    words, starts, numbers = text.words, text.starts, text.numbers
+    first = 0
+    for which, sentence in enumerate(text.sentences):
+        until = first
+        while until < len(numbers) and numbers[until] < sentence.end:
+            until += 1
+        if until > first or not sentence.kinds.isdisjoint(_STATING):
+            for low, high, verdict, counts in _Reader(text, sentence, numbers[first:until], book).stated():
+                start, stop = starts[low], starts[high] + len(words[high])
+                fact, why, false, direction, size, about, listed = verdict
+                claims.append(
+                    Claim(
+                        reasoning[start:stop],
+                        start,
+                        stop,
+                        fact,
+                        fact is not None,
+                        false,
+                        why,
+                        direction,
+                        size,
+                        about or fact,
+                        counts,
+                        which,
+                        listed,
+                    )  # fmt: skip
+                )
+        first = until
+    if any(claim.listed for claim in claims):
+        _admit_listed(claims)
+    if claims and not any(claim.direction for claim in claims):
+        _juxtapose(claims, book)
+    return claims
+
+
+def _admit_listed(claims: list[Claim]) -> None:
+    """ "Close: $175.53 … The close is above its average": what a sentence speaks of, it may have listed before."""
+    spoken_of = {name for claim in claims if claim.grounded for name in claim.fact.split(" vs ")}
+    for i, claim in enumerate(claims):
+        if claim.listed in spoken_of:
+            why = f"equals {claim.listed}, spoken of later"
+            claims[i] = claim._replace(fact=claim.listed, grounded=True, why=why)
+
+
+def _juxtapose(claims: list[Claim], book: Book) -> None:
+    """Where nothing else is evidence, levels stated beside the close are: "it was $168.61 and closed at $175.53"."""
+    if any(claim.fact == "close" for claim in claims):
+        for i, claim in enumerate(claims):
+            if claim.grounded and claim.fact.startswith(("close_", "sma_")) and " vs " not in claim.fact:
+                sign = _sign(book.closes[0] - book.values[claim.fact])
+                claims[i] = claim._replace(direction=sign, about=f"close vs {claim.fact}")
+
+
+GROUNDED, UNCLEAR, CONTRADICTED = 2, 1, 0
+_PRICE_WORDS = set("share shares stock stocks price prices close closed closes closing average".split())
+_APART = {"distance", "gap", "difference", "spread", "deviation", "premium", "discount", "away", "from", "separates"}
+_PLACES = {"at", "to", "from", "of", "above", "below", "than"}
+_NOW = set("now currently current stands stand sits trades trading ended ends finished session latest".split())
+_PACE = {"per", "average", "averaging", "averaged", "mean", "each"}
+_PRONOUNS = {"it", "that", "this", "them", "both"}
+_FIRST_PERSON = {"i", "my", "we", "our"}
+_COMING = {"tomorrow", "next"}
+_EXTREMES = {"high", "low", "superlative"}
+_ENDS_MOVE = {"and", "comma", "number", "so", "contrast"}
+_NO_PLAIN_MOVE = {"firm", "weak", "own", "not", "end", *_LEVELS} - {"close"}
+_COMPARED = {"compared", "relative", "versus", "vs", "against"}
+_SUBJECTS = {"it", "share", "shares", "stock"}
+
+
+class _Reader:
+    """Reads one sentence: first its numbers, from left to right, then what it says in words."""
+
+    def __init__(self, text: Text, sentence: Sentence, numbers: list[int], book: Book):
+        self.text, self.book, self.numbers = text, book, numbers
+        self.begin, self.end, _, self.words, roles, self.kinds = sentence
+        self.levels: dict[int, Entry] = {}  # by place: the price, average or other level a number was read as
+        self.changes: list[Entry] = []  # stated so far
+        self.lags: list[int] = []  # of the closes stated so far
+        self.used: set[int] = set()  # places of the words that say what a number is
+        # "analysts expect 12%" and "historically a 73% chance" are claims, if no prompt shows them
+        self.theirs = "others" in self.kinds
+        count = len(roles) - roles.count("comma") - roles.count("bracket")
+        self.is_prose = count >= max(3, 2.25 * len(numbers)) and is_joined(self.words, len(numbers) / 2)
+
+    def stated(self) -> list[_Statement]:
+        """What the sentence states, in order."""
+        found: list[_Statement] = []
+        words, roles, kinds = self.text.words, self.text.roles, self.kinds
+        low, last = self.begin, None
+        for i, at in enumerate(self.numbers):
+            # Words between two numbers belong to the first up to a comma, "and" or "to"; without one, to both.
+            following = self.numbers[i + 1] if i + 1 < len(self.numbers) else self.end
+            high = _break(roles, at + 1, following)
+            last = _look(self.text, at, low, high, last)
+            if verdict := self._number(last):
+                found.append((at, at, verdict, True))
+            while high < following and (
+                not _RELATIVE.isdisjoint(words[high : high + 2])  # "its averages, which stand at …"
+                or (high + 1 == following and roles[high - 1] in _LEVELS)  # "its average, $171.80"
+            ):
+                high = _break(roles, high + 2, following)
+            low = high if high < following else at + 1
+        if self.is_prose:
+            if "above" in kinds or "below" in kinds:
+                found += self._comparisons()
+            if "span" in kinds and not kinds.isdisjoint(_SIGNS):
+                found += self._moves()
+            if "record" in kinds or not kinds.isdisjoint(_EXTREMES):
+                found += self._superlatives()
+        if ("event" in kinds or "volume" in kinds) and kinds.isdisjoint(("not", "weak")) and "if" not in self.words:
+            found += self._events()
+        if len(found) > len(self.numbers):
+            found.sort(key=lambda statement: statement[0])
+        return found
+
+    # ------------------------------------------------------------------------------------------------ one number
+
+    def _number(self, number: _Number) -> _Verdict | None:
+        """The verdict on one number; None when it speaks of the writer's own forecast."""
+        word = self.text.words[number.at]
+        if not self.theirs and self._is_forecast(number):
+            return None
+        bound = _HEDGES.get(self.text.words[number.at - 1], 0)
+        best, chosen, reason = -1, None, "nothing shown has this number"
+        for entry in _equal(number.quantity, self.book, bound) or self._derived(number):
+            rank, why = self._judge(entry, number)
+            if rank > best or (rank == best and entry.fact in self.book.facts and chosen.fact not in self.book.facts):
+                best, chosen, reason = rank, entry, why
+        if number.denied and self.is_prose and best >= 0:
+            return _Verdict(None, "the words deny it", "true" in self.words)
+        if best == GROUNDED and not self.theirs:
+            verdict = self._told(chosen, number)
+        elif (headline := self._headline(word)) is not None:
+            verdict = _Verdict(headline, f"quotes {headline}")
+        else:
+            verdict = _Verdict(None, reason, best != UNCLEAR or self.theirs)
+        if not self.is_prose:
+            return _Verdict(None, "a list of numbers, not a sentence", verdict.false, listed=verdict.fact)
+        return verdict
+
+    def _is_forecast(self, number: _Number) -> bool:
+        after = number.at + 1
+        if "target" in self.kinds and not _FIRST_PERSON.isdisjoint(self.words):
+            return True
+        if "own" in self.text.roles[after : after + 2] or not _COMING.isdisjoint(self.text.words[after : after + 2]):
+            return True
+        shown = number.named >= number.at - 4 and number.name in ("open", "average", "volatility")
+        return number.own and number.before != "from" and not shown
+
+    def _derived(self, number: _Number) -> list[Entry]:
+        """What a number may equal beyond the table: a change between two closes stated before it, an average of the
+        length that the words name, a share of one financial item in another."""
+        book, (value, tolerance, decimals, unit, _) = self.book, number.quantity
+        found = []
+        if len(self.lags) > 1:
+            new = self.lags[-1]
+            for old in {self.lags[-2], self.lags[0]} - {new}:
+                moved = _moved(book.closes[old], book.closes[new], "change", _pair(new, old), old - new, new)
+                found += [entry for of_unit, entry in moved if of_unit == unit]
+        if number.name == "average" and unit in ("usd", ""):
+            for n in self.text.days.get(number.named, ()):
+                closes = [book.closes.get(lag) for lag in range(min(n, 60))]
+                if n not in book.averages and closes and None not in closes:
+                    found.append(Entry(sum(closes) / n, 1, "average", f"sma_{n}", n, 2))
+        if self.text.items and unit in ("percent", "ratio"):
+            items = [self.text.items[place] for place in range(self.begin, self.end) if place in self.text.items]
+            for one, other in pairwise(items):
+                if book.facts[one].unit == book.facts[other].unit and book.values[other] and one != other:
+                    share = book.values[one] / book.values[other] * (100 if unit == "percent" else 1)
+                    found.append(Entry(abs(share), _sign(share), "share", f"{one} vs {other}", 0, 2))
+        return [e for e in found if decimals <= e.decimals and abs(e.value - value) <= 1.001 * tolerance]
+
+    def _headline(self, number: str) -> str | None:
+        """The headline that has the number, in a sentence that shares at least two of its words."""
+        for name, words in self.book.headlines:
+            if re.search(r"\d[\d.]*", number).group() in words and len(words.intersection(self.words)) >= 2:
+                return name
+        return None
+
+    def _judge(self, entry: Entry, number: _Number) -> tuple[int, str]:
+        """How the words around a number fit a thing it equals: (GROUNDED, UNCLEAR or CONTRADICTED, why not)."""
+        kind = entry.kind
+        if kind == "change":
+            return self._judge_change(entry, number)
+        if kind == "versus":
+            return self._judge_versus(entry, number)
+        if kind == "close":
+            return self._judge_close(entry, number)
+        if kind == "pace":
+            told = not _PACE.isdisjoint(self.words) and number.quantity.sign != -entry.sign
+            return (GROUNDED if told else CONTRADICTED), "it is no average per day"
+        if kind == "multiple":
+            return (GROUNDED if "volatility" in self.kinds else UNCLEAR), "of what is not said"
+        return (GROUNDED, "") if kind == "share" else self._judge_level(entry, number)
+
+    def _judge_level(self, entry: Entry, number: _Number) -> tuple[int, str]:
+        """ "its 20-day average of $171.80", "volume of 53.2M", "a daily volatility of 1.5%", "it opened at $174.00"."""
+        kind, name, days = entry.kind, number.name, self.text.days.get(number.named, ())
+        why = f"{entry.fact} is meant, not the {name}" if name else "the words name no fact"
+        is_loss = entry.sign < 0 and ("loss" in self.words or "down" in self.kinds)
+        if (number.quantity.sign or 1) != (entry.sign or 1) and not is_loss:
+            return CONTRADICTED, f"{entry.fact} has the opposite sign"
+        if kind in ("average", "open") and self.text.words[number.at - 1] == "by":
+            return CONTRADICTED, "a level is no difference"
+        if name == kind:
+            if kind == "financial":
+                return (GROUNDED if self.text.items[number.named] == entry.fact else CONTRADICTED), why
+            days = number.own_days(days if number.near or not number.span else number.span)
+            return (CONTRADICTED if days and entry.days not in days else GROUNDED), f"it is {entry.fact}"
+        if kind == "average":
+            compared = number.before in ("above", "below") or (number.before == "than" and "average" in self.kinds)
+            if entry.days in number.span or compared:
+                return GROUNDED, ""
+            if number.before == "to" and self.lags:
+                return CONTRADICTED, why  # "moved from $175.53 to $171.80"
+            if (name in ("close", "price") and number.near) or (number.before == "at" and self._is_now(number.at)):
+                return CONTRADICTED, why
+            return (CONTRADICTED if number.near and name in _LEVELS else UNCLEAR), why
+        if kind == "volatility" and name == "change":  # "a typical day moves it by 1.5%" does not say which way
+            return (CONTRADICTED if number.move or number.quantity.sign else UNCLEAR), why
+        return (CONTRADICTED if name and number.near else UNCLEAR), why
+
+    def _judge_close(self, entry: Entry, number: _Number) -> tuple[int, str]:
+        """ "closed at $175.53", "two days ago it was $172.40", "rose from $171.80 to $175.53", "a low of $168.61"."""
+        words, closes, lag, name, before = (self.text.words, self.book.closes, entry.days, number.name, number.before)
+        if words[number.at - 1] == "by" or self.text.roles[number.at - 1] in ("up", "down"):
+            return CONTRADICTED, "a level is no difference"  # "dropped $175.53"
+        if number.extreme:
+            pick = max if number.extreme == "high" else min
+            earlier = [close for days, close in closes.items() if days]
+            holds = earlier and closes[lag] in (pick(closes.values()), pick(earlier))
+            return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is not the {number.extreme} of those shown"
+        if name in _LEVELS and name != "close":
+            beside = before in ("above", "below", "than")
+            return (CONTRADICTED if number.near and not beside else UNCLEAR), f"{entry.fact} is meant, not the {name}"
+        if number.ago and lag not in number.ago:
+            return CONTRADICTED, f"it is {entry.fact}"
+        if before == "from" and not lag and not number.ago and self._goes_on(number.at, ("to",)):
+            return CONTRADICTED, "the close is where the price went to"
+        if before == "to" and (problem := self._came_otherwise(lag, number)):
+            return CONTRADICTED, f"{problem} {entry.fact}"
+        if number.ago:
+            return GROUNDED, ""
+        if not lag:
+            placed = name or before in _PLACES or number.side >= 0 or not self.kinds.isdisjoint(("ago", "average"))
+            placed = placed or not _PRICE_WORDS.isdisjoint(self.words)
+            return (GROUNDED if placed else UNCLEAR), "the words name no fact"
+        # an earlier close needs a word for its day
+        plural = number.named >= 0 and words[number.named] in ("closes", "prices")
+        back_to = before == "to" and self.lags and self.lags[-1] > lag
+        if plural or back_to or before == "from" or lag in number.span or number.rank or self._goes_on(number.at):
+            return GROUNDED, ""
+        now = (name in ("close", "price") and number.near) or number.today
+        return (CONTRADICTED if now or self._is_now(number.at) else UNCLEAR), f"it is {entry.fact}"
+
+    def _is_now(self, at: int) -> bool:
+        """Whether the words before a number speak of the present: "it now stands at"."""
+        return not _NOW.isdisjoint(self.text.words[max(self.begin, at - 7) : at])
+
+    def _came_otherwise(self, lag: int, number: _Number) -> str | None:
+        """Why "rose to" is not so of the close `lag` days ago, given where the price came from; else None."""
+        since = lag + (number.span[0] if number.span else 1)
+        if self.lags and self.lags[-1] != lag:
+            since = self.lags[-1]
+        if not number.ago and (since < lag or (lag and number.span and lag not in number.span)):
+            return "it came before"
+        change = self._change(since, lag)
+        if number.move and change is not None:
+            self.used.add(number.move_at)
+            if change * number.move <= 0:
+                return f"it did not come {self.text.words[number.move_at]} to"
+        return None
+
+    def _goes_on(self, at: int, links: tuple[str, ...] = ("comma", "and", "to")) -> bool:
+        """Whether another number follows at once: "closed at $150.00, $153.50 and $156.20"."""
+        roles = self.text.roles
+        for place in range(at + 1, min(self.end, at + 4)):
+            if roles[place] == "number":
+                return place > at + 1
+            if roles[place] not in links:
+                return False
+        return False
+
+    def _judge_change(self, entry: Entry, number: _Number) -> tuple[int, str]:
+        """ "rose 2.3% over the last 5 days", "a gain of $3.73", "a 2.3% daily drop"."""
+        name, at, quantity, words = (number.name, number.at, number.quantity, self.text.words)
+        derived = entry.until or entry.fact not in self.book.facts
+        if name in _OTHERS:
+            theirs = number.near or not number.move or number.named > at or abs(number.named - number.move_at) <= 3
+            if theirs:
+                return CONTRADICTED, "another thing moved, not the price"
+        if words[at - 1] == "by" and not number.move and not self.kinds.isdisjoint(("above", "below")):
+            return CONTRADICTED, "a change is no distance"
+        if quantity.unit != "percent" and not number.moved_within(3):
+            apart = number.side >= 0 or (name in _LEVELS and number.near and number.before in _OF)
+            apart = apart or number.before in ("from", "to")
+            return (CONTRADICTED if apart else UNCLEAR), "the words name no fact"
+        if words[at + 1 : at + 3] in (["per", "day"], ["per", "session"], ["a", "day"]):
+            return CONTRADICTED, "it is no average per day"
+        if name == "average" and number.before in _OF and number.near and not number.move:
+            return CONTRADICTED, "an average is no change"
+        move = number.move
+        if quantity.sign == -move != 0:
+            if number.moved_within(5):
+                return CONTRADICTED, "the sign contradicts the words"
+            move = 0
+        sign, days = move or quantity.sign, number.span
+        if number.side >= 0:
+            kind, reference = self._reference(number.side)
+            if kind in ("ago", "close"):  # "2% higher than five days ago"
+                sign, days = ((1 if self.text.roles[number.side] == "above" else -1), reference)
+            elif problem := self._wrong_size(entry.value, number.side, kind, reference):
+                return CONTRADICTED, problem
+        days = number.own_days(days) or number.ago
+        dated = number.today or bool(days)
+        if dated and not self._is_over(entry, days, number):
+            return CONTRADICTED, f"it is {entry.fact}"
+        if not dated and any(self.lags) and not _COMPARED.isdisjoint(self.words) and entry.days not in self.lags:
+            return CONTRADICTED, "it is not since the close it is compared with"
+        if number.ago not in ((), (1,)) and move and self._told_backwards(at):
+            return UNCLEAR, "told backwards in time"
+        if not sign and entry.sign < 0:
+            neutral = words[at + 1 : at + 2] in (["move"], ["moves"])
+            if not neutral:
+                return (CONTRADICTED if name == "change" else UNCLEAR), "the words do not say that it fell"
+        elif sign == -entry.sign != 0:
+            decided = quantity.sign or not move or number.moved_within(8)
+            return (CONTRADICTED if decided else UNCLEAR), f"{entry.fact} has the opposite sign"
+        if derived and not (dated or number.extreme or self._is_dated(entry, at)):
+            return CONTRADICTED, "over which days is not said"
+        placed = dated or move or name == "change"
+        if not placed and not (quantity.sign and ("ago" in self.kinds or not _PRICE_WORDS.isdisjoint(self.words))):
+            return (CONTRADICTED if derived else UNCLEAR), "of what is not said"
+        if number.move:
+            self.used.add(number.move_at)
+        return GROUNDED, ""
+
+    def _is_over(self, entry: Entry, days: tuple[int, ...], number: _Number) -> bool:
+        """Whether a change is over the days named."""
+        if number.today:
+            return entry.days == 1 and not entry.until
+        if number.ago and entry.days == 1 and entry.until in days:
+            return True  # the change of that day
+        of_closes = entry.days + 1 in days and entry.fact not in self.book.facts  # "over three days", of three closes
+        return (entry.days in days or (of_closes and not number.ago)) and not entry.until
+
+    def _is_dated(self, entry: Entry, at: int) -> bool:
+        """Whether the sentence says where a change began, or it is one of several days' ("rose 2.3% and then 1.8%")."""
+        if len(self.lags) > 1 or entry.days in self.lags or "ago" in self.kinds:
+            return True
+        i = bisect_left(self.numbers, at)
+        beside = (*self.numbers[max(0, i - 1) : i], *self.numbers[i + 1 : i + 2])
+        others = [other for j in beside for other in _equal(_quantity(self.text.words[j]), self.book, 0)]
+        steps = [other.until for other in others if other.kind == "change" and other.days == 1]
+        return entry.days == 1 and any(abs(step - entry.until) == 1 for step in steps)
+
+    def _wrong_size(self, size: float, side: int, kind: str, days: tuple[int, ...]) -> str | None:
+        """Why a size that is compared with another is not so ("larger than the volatility of 1.5%"), else None."""
+        if kind in ("change", "nothing"):
+            return None
+        if kind == "percent":
+            other = _quantity(self.text.words[days[0]]).value
+        elif kind == "volatility":
+            values = [value for name, value in self.book.values.items() if name.startswith("volatility_")]
+            if len(values) != 1:
+                return None
+            other = values[0]
+        else:
+            return "compared with something else"
+        if (size > other) == (self.text.roles[side] == "above"):
+            return None
+        return f"{size:.2f} and {other:.2f} compare the other way"
+
+    def _told_backwards(self, at: int) -> bool:
+        """ "five days ago it was 2% lower": the words look back, so that lower means a rise since."""
+        before = self.text.roles[max(self.begin, at - _REACH) : at]
+        return "ago" in before and not {"was", "were"}.isdisjoint(self.text.words[max(self.begin, at - 3) : at])
+
+    def _judge_versus(self, entry: Entry, number: _Number) -> tuple[int, str]:
+        """ "$3.73 above its 20-day average", "above its average by 2.2%", "1.02 times its open"."""
+        roles, words, at, side = (self.text.roles, self.text.words, number.at, number.side)
+        if side < 0 and words[at - 1] == "by":
+            side = next((j for j in range(at - 1, max(self.begin, at - 16), -1) if roles[j] in ("above", "below")), -1)
+        what = "open" if "open" in entry.fact else "average"
+        if side >= 0:
+            kind, days = self._reference(side, at)
+            if kind not in (what, "", "nothing"):
+                return CONTRADICTED, "compared with something else"
+            if kind == "average" and days and entry.days not in days:
+                return CONTRADICTED, f"it is {entry.fact}"
+            self.used.add(side)
+            holds = not entry.sign or (entry.sign > 0) == (roles[side] == "above")
+            return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is the other way round"
+        if what not in self.kinds or (number.name in _OTHERS and number.near):
+            return CONTRADICTED, "compared with nothing"
+        if number.move == -entry.sign != 0 and number.moved_within(3):
+            return CONTRADICTED, f"{entry.fact} is the other way round"
+        if number.name == "change" and number.near and number.before in _OF:
+            return CONTRADICTED, "a change is no distance"
+        if number.move and (number.span or number.ago or number.today):
+            return CONTRADICTED, "a move over some days is no distance"
+        is_level = number.name == "average" and number.near and number.before in _OF
+        if is_level and _APART.isdisjoint(words[self.begin : at]):
+            return CONTRADICTED, "an average is no difference"
+        return GROUNDED, ""
+
+    def _reference(self, side: int, besides: int = -1) -> tuple[str, tuple[int, ...]]:
+        """(what, days) a price is compared with after "above" or "below": the first thing named there. A percentage is
+        ("percent", (its place,)), a pronoun ("", ()). besides: place of the number that says how far above."""
+        text = self.text
+        for place in range(side + 1, min(self.end, side + 12)):
+            role = text.roles[place]
+            if role in ("so", "contrast"):
+                break
+            if role == "number" and place != besides:
+                if _quantity(text.words[place]).unit not in ("usd", ""):
+                    return "percent", (place,)
+                level = self.levels.get(place) or self._level_at(place)
+                return (level.kind, (level.days,)) if level else ("nothing", ())
+            if role == "span" and text.days[place][0] in self.book.averages:
+                return "average", text.days[place]  # "above the 20-day"
+            if role == "close" or text.words[place] == "price":
+                return "close", self._days_of_close(place, after=side)
+            if role in _LEVELS or role == "ago" or role == "change":
+                return role, text.days.get(place, ()) or self._by_length(place)
+        if not _PRONOUNS.isdisjoint(text.words[side + 1 : side + 3]):
+            return "", ()
+        before = next((j for j in range(side - 1, self.begin, -1) if text.roles[j] == "average"), -1)
+        return ("average", text.days.get(before, ())) if before >= 0 else ("nothing", ())
+
+    def _days_of_close(self, place: int, after: int = -1) -> tuple[int, ...]:
+        """The lags that words near a "close" name, in places after `after`: "the close of two days ago"."""
+        for near in range(max(self.begin, place - 3, after + 1), min(self.end, place + 5)):
+            if self.text.roles[near] == "ago":
+                return self.text.days[near]
+        return (0,)
+
+    def _by_length(self, place: int) -> tuple[int, ...]:
+        """Days of an average that is told by its length: "the longer average"."""
+        if self.book.averages and self.text.roles[place] == "average":
+            for word in self.text.words[max(self.begin, place - 2) : place]:
+                if word.startswith(("long", "short")):
+                    return ((max if word[0] == "l" else min)(self.book.averages),)
+        return ()
+
+    def _level_at(self, place: int) -> Entry | None:
+        """The price or average that a number not read yet equals."""
+        equal = _equal(_quantity(self.text.words[place]), self.book, 0)
+        return next((entry for entry in equal if entry.kind in ("close", "average", "open")), None)
+
+    def _told(self, entry: Entry, number: _Number) -> _Verdict:
+        """The verdict on a grounded number, with the evidence it gives."""
+        why = f"equals {entry.fact}"
+        if entry.kind in ("change", "pace", "versus"):
+            self.changes.append(entry)
+            return _Verdict(entry.fact, why, False, entry.sign, entry.percent)
+        if entry.kind in ("close", "average", "open"):
+            self.levels[number.at] = entry
+        if entry.kind != "close":
+            return _Verdict(entry.fact, why)
+        closes, lags, lag = self.book.closes, self.lags, entry.days
+        lags.append(lag)
+        # "from $150.00 to $156.20", "closes of $150.00, $153.50 and $156.20": tells of the move from first to last
+        told = number.before == "to" or (number.rank > 0 and not self._goes_on(number.at))
+        first = lags[-1 - number.rank] if 0 < number.rank < len(lags) else lags[-2] if len(lags) > 1 else lag
+        if not told or first == lag:
+            return _Verdict(entry.fact, why)
+        new, old = sorted((first, lag))
+        change = 100 * (closes[new] / closes[old] - 1)
+        return _Verdict(entry.fact, why, False, _sign(change), abs(change), _pair(new, old))
+
+    def _change(self, days: int, until: int = 0) -> float | None:
+        """Percent change of the close from `days` to `until` days ago, as shown or from two closes; None if unknown."""
+        closes = self.book.closes
+        if not until and f"change_{days}d" in self.book.values:
+            return self.book.values[f"change_{days}d"]
+        return (
+            100 * (closes[until] / closes[days] - 1) if days != until and days in closes and until in closes else None
+        )
+
+    # ------------------------------------------------------------------------------------------------ words only
+
+    def _comparisons(self) -> Iterator[_Statement]:
+        """ "closed above its 20-day average", "$175.53 is higher than the open of $174.00", "$175.53 > $171.80"."""
+        text, roles = self.text, self.text.roles
+        subject, last_at = ("close", (0,)), -20
+        for at in range(self.begin, self.end):
+            if roles[at] not in ("above", "below") or at in self.used:
+                continue
+            nearby = roles[max(self.begin, at - 8) : at]
+            if not {"firm", "weak", "own"}.isdisjoint(nearby) or nearby[-1:] == ["to"] or text.words[at - 1] == "from":
+                continue  # "expect it to close above", "a move to above"
+            if nearby and nearby[-1] == "number" and at - 1 not in self.levels:
+                continue
+            kind, days = self._reference(at)
+            if not kind:
+                kind, days = "close", (0,)  # "its average is below it"
+            if kind not in ("average", "close", "ago", "open"):
+                continue
+            between = roles[last_at + 1 : at] if at - last_at <= 14 else ["so"]
+            if any(role in _SIGNS or role in ("so", "price") for role in between):
+                subject = self._subject(at)
+            last_at = at
+            one = self._price(*subject)
+            lengths = days or (tuple(self.book.averages) if kind == "average" else (0,))
+            others = [other for n in lengths if (other := self._price(kind, (n,))) and one]
+            others = [other for other in others if other[0] != one[0] and other[2] != one[2]]
+            clause = max((j for j, role in enumerate(nearby) if role in _CLAUSE), default=0)
+            says_above = (roles[at] == "above") != ("not" in nearby[clause:])
+            true = [other for other in others if (one[2] > other[2]) == says_above]
+            if true and kind in ("close", "ago"):  # "above the last close", today's or the one before
+                others = true = true[:1]
+            stop = min(self.end - 1, at + 4)
+            if others and true == others:
+                yield from ((at, stop, _compared(one, other), False) for other in others)
+            elif others and (days or not true):
+                wrong = next(other for other in others if other not in true)
+                yield (at, stop, _untrue(f"{one[0]} is on the other side of {wrong[0]}"), False)
+
+    def _price(self, kind: str, days: tuple[int, ...]) -> "_Price | None":
+        """The one price or average that is meant, None when there is none."""
+        book = self.book
+        if kind == "average":
+            days = days or tuple(book.averages)
+            if len(days) == 1 and days[0] in book.averages:
+                return f"sma_{days[0]}", days[0], book.averages[days[0]]
+        elif kind in ("close", "ago"):
+            lag = days[0] if days else 0
+            if lag in book.closes:
+                return _close(lag), lag, book.closes[lag]
+        elif kind == "open" and "open" in book.facts:
+            return "open", 0.5, book.values["open"]
+        return None
+
+    def _subject(self, at: int) -> tuple[str, tuple[int, ...]]:
+        """What a comparison at `at` speaks of: the price, average or other thing last named; else the close."""
+        roles, words = self.text.roles, self.text.words
+        for place in range(at - 1, max(self.begin, at - _REACH) - 1, -1):
+            role = roles[place]
+            if words[place] in _SUBJECTS or role in ("price", "so"):
+                break
+            if place in self.levels:
+                return self.levels[place].kind, (self.levels[place].days,)
+            if role == "close":
+                return "close", self._days_of_close(place)
+            if role in _LEVELS:
+                return role, self.text.days.get(place, ())
+        return "close", (0,)
+
+    def _moves(self) -> Iterator[_Statement]:
+        """ "has fallen over the last 5 days", "up for the third day in a row", "higher on 4 of the last 5 days"."""
+        roles, closes = self.text.roles, self.book.closes
+        for at in range(self.begin, self.end):
+            if roles[at] != "span" or len(self.text.days[at]) != 1 or roles[at - 1] == "of":
+                continue
+            low, high = max(self.begin, at - 8), min(self.end, at + 7)
+            low = max((j + 1 for j in range(low, at) if roles[j] in _ENDS_MOVE), default=low)
+            high = next((j for j in range(at, high) if roles[j] in _ENDS_MOVE), high)
+            kinds = set(roles[low:high])
+            moves = [place for place in range(low, high) if roles[place] in _SIGNS and place not in self.used]
+            if len(moves) != 1 or not kinds.isdisjoint(_NO_PLAIN_MOVE):
+                continue
+            (move,), n = moves, self.text.days[at][0]
+            if roles[move].startswith("back") and not self.text.words[move].endswith("ed"):
+                continue  # "a pullback", of which nobody says that it happened
+            sign, change = _SIGNS[roles[move]], self._change(n)
+            steps = [closes[lag] - closes[lag + 1] for lag in range(n) if lag in closes and lag + 1 in closes]
+            with_it = sum(step * sign > 0 for step in steps)
+            count = self._count(at, move)
+            if count is not None:
+                if len(steps) < n:
+                    yield at, at, _untrue("nothing shown says so"), False
+                    continue
+                holds, sign = count == with_it, sign * _sign(2 * count - n)
+            elif "streak" in kinds:
+                holds = with_it == len(steps) and (change is None or change * sign > 0)
+                if n == 1 or (change is None and not steps) or (holds and len(steps) < n):
+                    continue
+            elif change:
+                holds = change * sign > 0
+            else:
+                continue
+            true = _Verdict(f"change_{n}d", "the closes bear it out", False, sign, abs(change or 0))
+            verdict = true if holds else _untrue("the price went the other way over that time")
+            yield min(at, move), max(at, move), verdict, False
+
+    def _count(self, at: int, move: int) -> int | None:
+        """k of "higher on k of the last n days" or "k gains in n days", whose span is at `at`; None when not said."""
+        words, roles = self.text.words, self.text.roles
+        of = next((j for j in range(at - 1, max(self.begin, at - 6), -1) if words[j] == "of"), move)
+        if of == self.begin or roles[of - 1] not in ("bare", "count"):
+            return None
+        return int(words[of - 1]) if words[of - 1].isdigit() else COUNTS.get(words[of - 1])
+
+    def _superlatives(self) -> Iterator[_Statement]:
+        """ "a record high", "its 52-week low": nothing shown can say so, unless a headline does. "The highest close of
+        the last 10 days", "its largest move in 15 sessions": checked against the closes shown."""
+        roles, words, days = self.text.roles, self.text.words, self.text.days
+        for at in range(self.begin, self.end):
+            role, word = roles[at], words[at]
+            is_year = role == "bare" and len(word) == 4 and word[:2] in ("19", "20")
+            if is_year or (role == "span" and days[at][0] > 60):
+                is_claim = not _EXTREMES.isdisjoint(roles[max(self.begin, at - 6) : at + 7])
+            elif role == "record":
+                is_claim = word not in self.book.words
+            else:
+                is_claim = role in ("high", "low") and words[max(0, at - 2) : at] == ["all", "time"]
+            if is_claim:
+                yield at, at, _untrue("nothing shown says so"), False
+            elif word in ("highest", "lowest") or role == "superlative":
+                what = next((roles[j] for j in range(at + 1, min(self.end, at + 3)) if roles[j]), "")
+                until = next((j for j in range(at, self.end) if roles[j] in _ENDS_MOVE), self.end)
+                span = next((days[j][0] for j in range(at + 1, until) if roles[j] == "span" and days[j][0] > 1), 60)
+                verdict = self._largest(what, span) if role == "superlative" else self._highest(word, what, span)
+                if verdict:
+                    yield at, at, verdict, False
+
+    def _largest(self, what: str, span: int) -> _Verdict | None:
+        """The verdict on "the largest move of the last `span` days", said of the last day's; None when it is true."""
+        closes = self.book.closes
+        if what in ("change", *_SIGNS) and any(entry.days == 1 and not entry.until for entry in self.changes):
+            lags = [lag for lag in closes if lag + 1 in closes and lag < span]
+            steps = {lag: abs(closes[lag] / closes[lag + 1] - 1) for lag in lags}
+            if steps and steps.get(0, 0) < max(steps.values()):
+                return _untrue("another day moved more")
+        return None
+
+    def _highest(self, word: str, what: str, span: int) -> _Verdict | None:
+        """The verdict on "the highest close of the last `span` days", said of the close; None when of another."""
+        closes = self.book.closes
+        if what not in ("close", "price", "of") or 0 not in closes:
+            return None
+        if any(entry.kind == "close" and entry.days for entry in self.levels.values()):
+            return None
+        shown = [close for lag, close in closes.items() if lag < span]
+        if len(shown) < 2:
+            return _untrue("nothing shown says so")
+        if closes[0] != (max if word == "highest" else min)(shown):
+            return _untrue("another close is " + word.replace("est", "er"))
+        return _Verdict("close vs earlier closes", "no other close is", False, 1 if word == "highest" else -1)
+
+    def _events(self) -> Iterator[_Statement]:
+        """ "insiders bought", "it was upgraded": told as a fact, and no headline tells of it."""
+        for at in range(self.begin, self.end):
+            role, stem = self.text.roles[at], self.text.words[at][:5]
+            told = role == "event" or (role == "volume" and "volume" not in self.book.facts)
+            if told and not any(word.startswith(stem) for word in self.book.words):
+                yield at, at, _untrue("nothing shown tells of it"), False
+
+
+_Price = tuple[str, float, float]  # fact, how many days it looks back, value
+
+
+def _compared(one: _Price, other: _Price) -> _Verdict:
+    """The evidence of two prices or averages that compare as said: the newer above the older is bullish."""
+    newer, older = sorted((one, other), key=lambda price: price[1])
+    fact = f"{newer[0]} vs {older[0]}"
+    if older[0].startswith("close_"):
+        fact = _pair(int(newer[1]), int(older[1])) if newer[0].startswith("close") else fact
+    size = 100 * abs(one[2] / other[2] - 1)
+    return _Verdict(fact, f"{one[0]} and {other[0]} compare so", False, _sign(newer[2] - older[2]), size)
 
 
 def _close(lag: int) -> str:
     return f"close_{lag}d_ago" if lag else "close"
 
 
-def _moved(days: int, book: Book) -> float | None:
-    """Percent change of the close over `days`, as shown or computed from two closes; None when unknown."""
-    if f"change_{days}d" in book.facts:
-        return book.facts[f"change_{days}d"].value
-    before = book.facts.get(_close(days)) if days else None
-    return 100 * (book.close / before.value - 1) if before and "close" in book.facts else None
-
-
-def _pair(one: str, other: str) -> str:
-    """The name of the relation of two facts. A close against the close N days ago is the N-day change."""
-    newer, older = sorted((one, other), key=age)
-    if newer == "close" and older.startswith("close_"):
-        return f"change_{int(age(older))}d"
-    first, second = (other, one) if one.startswith("sma_") and not other.startswith("sma_") else (one, other)
-    return f"{first} vs {second}"
-
-
-def _evidence(one: str, other: str, book: Book) -> int:
-    """+1 when the newer of two prices or averages is the higher, -1 when it is the lower; 0 for anything else."""
-    if not all(name in ("close", "open") or name.startswith(("close_", "sma_")) for name in (one, other)):
-        return 0
-    newer, older = (_value(name, book)[0] for name in sorted((one, other), key=age))
-    return (newer > older) - (newer < older)
-
-
-# ---------------------------------------------------------------------------------------------------- numbers
-
-
-def _quantity(token: Token) -> _Quantity:
-    return _read_quantity(token.text)
-
-
-@lru_cache(maxsize=4096)
-def _read_quantity(text: str) -> _Quantity:
-    sign, dollar, sign_after, digits, decimals, scale, unit = _QUANTITY.match(text).groups()
-    if scale not in SCALES:
-        scale, unit = "", scale or unit
-    factor = SCALES.get(scale, 1.0) * (0.01 if unit[:1] in ("b", "c") else 1)
-    value = float(f"{digits.replace(',', '')}.{decimals or 0}") * factor
-    signs = (sign + sign_after)[:1]
-    return _Quantity(
-        value,
-        0.5 * factor * 10.0 ** -len(decimals or ""),
-        len(decimals or "") + 2 * (factor == 0.01),
-        "usd" if dollar == "$" else "foreign" if dollar else _UNIT_WORDS[unit[0]] if unit else "",
-        {"-": -1, "+": 1, "": 0}[signs],
-    )
-
-
-def _equals(quantity: _Quantity, value: float, decimals: int = 2, bound: int = 0) -> bool:
-    """Equal in magnitude to the precision written, which may not be finer than the precision shown.
-
-    Rounding away a third of the value ("1%" of 0.7%) states nothing. bound: +1 for "just above", -1 for "nearly".
-    """
-    error = abs(value) - quantity.value
-    slack = 1e-9 * max(1.0, abs(value))
-    if quantity.decimals > decimals or abs(error) > abs(value) / 3 + slack:
-        return False
-    near = abs(error) <= quantity.tolerance + slack
-    return near or (bound * error > 0 and abs(error) <= 2 * quantity.tolerance + slack)
-
-
-def _decimals(fact: Fact) -> int:
-    shown = re.search(r"\.(\d+)", fact.shown)
-    return len(shown[1]) if shown else 0
-
-
-# ---------------------------------------------------------------------------------------------------- sentences
-
-_CLAUSE = {"so", "as", "contrast", "comma"}
-_BREAK = {"comma", "and", "to", "from", "contrast", "so", "than", "colon"}
-_HEDGES = {"above": 1, "over": 1, "than": 1, "nearly": -1, "almost": -1, "under": -1, "below": -1}
-
-
-class _Reader:
-    """Reads one sentence: first its numbers, from left to right, then its comparisons in words."""
-
-    def __init__(self, sentence: Sentence, book: Book):
-        self.sentence, self.book = sentence, book
-        self.tokens = sentence.tokens
-        self.at = [i for i, token in enumerate(self.tokens) if token.kind == "number"]
-        self.verdicts: dict[int, _Verdict] = {}  # by position of the number in tokens
-        self.read_by: dict[int, tuple[Token | None, int]] = {}  # the name each number was read by, its place in a list
-        self.prices: list[str] = []  # prices stated so far
-        self.move: Token | None = None  # the direction word of the last change read
-        self.used: set[int] = set()  # indices of the words that say what a number is
-        # "analysts expect 12%" and "historically a 73% chance" are claims, if no prompt shows them
-        self.theirs = "others" in sentence.kinds or "historically" in sentence.words
-        words = len(sentence.words) - sum(map(sentence.words.count, ",()"))
-        self.is_prose = bool(self.at) and (
-            words >= max(3, 2.25 * len(self.at))
-            and 2 * sentence.unknown <= words
-            and grammar_of(sentence.words) >= max(1, len(self.at) / 2)
-        )
-
-    def stated(self) -> list[tuple[int, int, _Verdict, bool]]:
-        """(start and end in the sentence, verdict, whether it is a number) of each statement."""
-        found, book = [], self.book
-        for which, at in enumerate(self.at):
-            verdict = self._number(which, at, _quantity(self.tokens[at]))
-            if verdict:
-                self.verdicts[at] = verdict
-                if verdict.item in book.prices:
-                    self.prices.append(verdict.item)
-                found.append((self.tokens[at].start, self.tokens[at].end, verdict, True))
-        if self.is_prose or not self.at:
-            kinds, stated = self.sentence.kinds, []
-            if "above" in kinds or "below" in kinds:
-                stated += self._comparisons()
-            if "span" in kinds:
-                stated += self._moves()
-            if not kinds.isdisjoint(("record", "high", "low", "superlative")):
-                stated += self._superlatives()
-            found += [(start, end, verdict, False) for start, end, verdict in stated]
-        return found
-
-    # ------------------------------------------------------------------------------------------------ one number
-
-    def _number(self, which: int, at: int, quantity: _Quantity) -> _Verdict | None:
-        """The verdict on one number; None when it speaks of the writer's own forecast."""
-        tokens = self.tokens
-        first = self.at[which - 1] + 1 if which else 0
-        until = self.at[which + 1] if which + 1 < len(self.at) else len(tokens)
-        left, right = tokens[max(first, at - _REACH) : at], tokens[at + 1 : min(until, at + _REACH)]
-        # Words between two numbers belong to the first up to a comma, "and" or "to"; without one they belong to both.
-        if which:
-            cut = _find(left, _BREAK)
-            left = left[cut:] if cut < len(left) else left
-        right = right[: _find(right, _BREAK)]
-        number = tokens[at]
-
-        kinds = set()
-        for token in reversed(left):
-            if token.kind in _CLAUSE and token.text != "that":
-                break
-            if token.text not in _NO_FORECAST:
-                kinds.add(token.kind)
-        after = right[0] if right and right[0].index - number.index <= 2 else None
-        theirs = self.theirs
-        mine = "target" in kinds and _FIRST_PERSON.intersection(self.sentence.words)
-        own = kinds & {"own", "firm", "weak"} and left[-1].kind != "from" and not _last(left[-3:], _SHOWN)
-        if not theirs and (mine or own or (after and (after.kind == "own" or after.text in ("tomorrow", "next")))):
-            return None
-        if "not" in kinds and self.is_prose:
-            return _Verdict(None, "the words deny it", false="true" in self.sentence.words)
-        verdict = self._relation(at, quantity, left, right) or self._change(which, at, quantity, left, right)
-        verdict = verdict or self._level(which, at, quantity, left, right)
-        if verdict.fact is None:
-            verdict = self._in_headline(number) or verdict._replace(false=verdict.false or theirs)
-        if not self.is_prose:
-            listed = self._unplaced(quantity, "a list of numbers, not a sentence")
-            return listed if verdict.fact is None else listed._replace(listed=verdict.fact)
-        return verdict
-
-    def _unplaced(self, quantity: _Quantity, why: str) -> _Verdict:
-        """Words that do not say what a number is of: unclear when it is shown or follows from that, else invented."""
-        unit = quantity.unit
-        for value, kind in self.book.values:
-            if unit in _UNITS[kind] and abs(quantity.value - value) <= quantity.tolerance * 1.001:
-                return _Verdict(None, why)
-        return _Verdict(None, f"{why}, and nothing shown has this number", false=True)
-
-    def _in_headline(self, number: Token) -> _Verdict | None:
-        """A number of a headline, in a sentence that shares at least two of the headline's words."""
-        digits = re.search(r"\d[\d.]*", number.text).group()
-        for name, words in self.book.headlines:
-            if (
-                digits in words
-                and len(words.intersection(" ".join(self.sentence.words).replace("-", " ").split())) >= 2
-            ):
-                return _Verdict(name, f"quotes {name}")
-        return None
-
-    # ------------------------------------------------------------------------------------------------ relations
-
-    def _names_of(self, token: Token, window: Sequence[Token]) -> list[str]:
-        """Facts that a token can speak of; `window`: the tokens around it, searched for the day it speaks of."""
-        book = self.book
-        if token.kind == "financial":
-            return [token.text]
-        if token.kind == "average":
-            return [f"sma_{n}" for n in token.n] if token.n else list(book.averages)
-        if token.kind == "volatility":
-            return [f"volatility_{n}d" for n in token.n] if token.n else list(book.volatilities)
-        if token.kind in ("close", "ago"):
-            ago = token if token.kind == "ago" else _nearest(token, window, "ago", 6)
-            return [_close(n) for n in ago.n] if ago else ["close"]
-        return [token.kind]
-
-    def _item(self, position: int, window: Sequence[Token]) -> list[str]:
-        """Facts that the token at `position` stands for: those it names, or the one its number was found to equal."""
-        token = self.tokens[position]
-        if token.kind != "number":
-            return self._names_of(token, window)
-        verdict = self.verdicts.get(position)
-        if verdict:
-            return [verdict.item] if verdict.item else []
-        quantity = _quantity(token)  # not read yet: a price or an average that it equals
-        names = (*self.book.averages, *self.book.prices, "open")
-        known = [(name, value) for name in names if (value := _value(name, self.book))]
-        return [name for name, (value, unit) in known if quantity.unit in _UNITS[unit] and _equals(quantity, value)]
-
-    def _reference(self, start: int, reach: int = 8) -> tuple[int, list[str]]:
-        """(position, names) of the first thing named after `start`; position -1 when there is none near."""
-        for position in range(start + 1, min(len(self.tokens), start + reach)):
-            token = self.tokens[position]
-            if token.index - self.tokens[start].index > reach or token.kind in ("so", "contrast"):
-                break
-            is_price = token.kind == "number" and _quantity(token).unit in ("usd", "")
-            if token.kind in NAMES or token.kind == "ago" or is_price:
-                return position, self._item(position, self.tokens[start : position + 4])
-        return -1, []
-
-    def _subject(self, before: int) -> list[str]:
-        """Names of the price, average or financial item last spoken of before position `before`; else the close."""
-        for position in range(before - 1, max(-1, before - _REACH), -1):
-            token = self.tokens[position]
-            if _SUBJECTS.intersection(self.sentence.words[token.index + 1 : self.tokens[before].index]):
-                break  # "from $28.13, and it ended above its average"
-            if token.kind in ("close", "open", "average", "financial", "volume", "volatility"):
-                return self._item(position, self.tokens[max(0, position - 4) : position + 3])
-            if token.kind == "number" and (verdict := self.verdicts.get(position)) and verdict.item:
-                return [verdict.item]
-            if token.kind == "price" or token.kind == "so":
-                break
-        return ["close"]
-
-    def _relation(self, at: int, quantity: _Quantity, left: list[Token], right: list[Token]) -> _Verdict | None:
-        """ "$3.73 above its 20-day average", "above its average by 2.2%", "25% of revenue", "1.02 times its open"."""
-        number, book = self.tokens[at], self.book
-        near = right[0] if right and right[0].index - number.index <= 2 else None
-        kind = near.kind if near else ""
-        if kind == "of":
-            position = self._reference(at + 1, 4)[0]
-            kind = "of" if quantity.unit == "percent" and self.tokens[position].kind == "financial" else ""
-        start = at + 1
-        if quantity.unit == "ratio" and kind != "of" and self._reference(at, 4)[0] > 0:
-            kind, start = "of", at
-        elif kind not in ("above", "below", "of"):
-            by = left and left[-1].text == "by" and _last(self.tokens[max(0, at - 12) : at], {"above", "below"})
-            if not by:
-                return None
-            kind, start = by.kind, self.tokens.index(by, max(0, at - 12))
-        position, references = self._reference(start)
-        if position < 0 and self._word_after(start) in _PRONOUNS:
-            references = list(book.averages)  # "2.2% above it"
-        elif position < 0:
-            return None if quantity.unit in ("usd", "") else self._unplaced(quantity, "compared with nothing shown")
-        for other in references:  # "2% higher than five days ago"
-            change = _moved(int(age(other)), book) if other.startswith("close_") else None
-            if quantity.unit == "percent" and change is not None and _equals(quantity, change):
-                if (change > 0) != (kind == "above"):
-                    return _Verdict(None, f"close is not {kind} {other}", false=True)
-                return _Verdict(_pair("close", other), f"equals {other}", False, 1 if change > 0 else -1, abs(change))
-        for one in self._subject(min(at, start)):
-            for other in references:
-                (a, unit), (b, other_unit) = _value(one, book) or (0, ""), _value(other, book) or (0, "")
-                if one == other or not a or not b or unit != other_unit:
-                    continue
-                difference = a - b if quantity.unit == "usd" else 100 * (a / b - 1)
-                stated = a / b * (100 if quantity.unit == "percent" else 1) if kind == "of" else difference
-                if not _equals(quantity, stated):
-                    continue
-                self.used.add(self.tokens[start].index)
-                if kind != "of" and (difference > 0) != (kind == "above"):
-                    return _Verdict(None, f"{one} is not {kind} {other}", false=True)
-                size = 100 * abs(a / b - 1)
-                return _Verdict(
-                    _pair(one, other), f"follows from {one} and {other}", False, _evidence(one, other, book), size
-                )
-        if quantity.unit in ("usd", "") and not (start == at + 1 and quantity.value < book.close / 2):
-            return None  # "closed at $175.53, above its average" states a level
-        if quantity.unit == "ratio":
-            return self._unplaced(quantity, "does not follow from the facts compared")
-        return _Verdict(None, "does not follow from the facts compared", false=True)
-
-    def _word_after(self, position: int) -> str:
-        index = self.tokens[position].index + 1
-        return self.sentence.words[index] if index < len(self.sentence.words) else ""
-
-    def _is_of_other(self, number: Token, left: list[Token], right: list[Token], move: Token | None) -> bool:
-        """Whether another thing moved: "revenue grew 2.3%", "a 2.3% rise in volume"."""
-        words = self.sentence.words
-        if right and right[0].kind in OTHERS and right[0].index - number.index <= 2:
-            return True  # "2% volatility"
-        for token in right:
-            if token.kind in OTHERS and {"in", "of", "for"}.intersection(words[max(0, token.index - 3) : token.index]):
-                return True
-        for token in reversed(left):
-            if token.kind in OTHERS:
-                return move is None or move.index < token.index or move.index - token.index <= 3
-            if token.kind in ("comma", "so", "as", "contrast", "and") and token is not (left[0] if left else None):
-                return False
-        return False
-
-    def _change(
-        self, which: int, at: int, quantity: _Quantity, left: list[Token], right: list[Token]
-    ) -> _Verdict | None:
-        """ "rose 2.3% over the last 5 days", "a gain of $3.73", "a 2.3% daily drop"; None if the price is not meant."""
-        number, book = self.tokens[at], self.book
-        if quantity.unit != "percent" and (
-            quantity.unit not in ("usd", "") or not (_last(left[-2:], _MOVES) or _last(right[:2], _MOVES))
-        ):
-            return None
-        noun = _first(right[: min(3, _find(right, _CLAUSE))], _MOVES)
-        if noun and noun.index - number.index > (2 if noun.text in ("up", "down") else 3):
-            noun = None
-        if noun and noun.kind in ("positive", "negative") and noun.index - number.index > 1:
-            noun = None
-        named = _last(left, _NAMES_OR_CHANGE)
-        move = noun or _last_move(left)
-        owner = named if named and named.kind != "change" else None
-        if owner and move and any(t.kind == "comma" and owner.index <= t.index < move.index for t in left):
-            owner = None  # "with volatility low, the share rose 2.3%"
-        if which and not left[1:] and self.read_by.get(self.at[which - 1]):
-            owner = self.read_by[self.at[which - 1]][0]
-        if (
-            not noun
-            and owner
-            and owner.kind in ("volume", "volatility", "financial", "average")
-            and quantity.unit == "percent"
-        ):
-            return None
-        if quantity.unit == "percent":
-            if self._is_of_other(number, left, right, move if move is not noun else None):
-                return None
-        else:
-            verb = next((t for t in reversed(left[-2:]) if t.kind != "of" and t.text != "by"), None)
-            moved = noun and noun.index - number.index <= 2
-            if not moved and not (
-                verb and verb.kind in _DIRECTIONS and number.index - verb.index <= 2 and verb is move
-            ):
-                return None  # "rose to $175.53" is a level
-            if not moved and not quantity.unit and not quantity.sign and not quantity.decimals:
-                return None
-
-        before, when = _last(left, _TIMES), _first(right, _TIMES)
-        if before and (
-            not when or (number.index - before.index <= 2 and left[-1].kind in _GLUE)
-        ):  # "5-day change of", "a good week (+2.3%)"
-            when = before
-        place = 0
-        if which and _joins_only(left):  # "changes of 2.3% and 4.1%": read by the words before
-            previous, place = self.read_by.get(self.at[which - 1], (None, 0))
-            place += 1
-            when = when or (previous if previous and previous.kind in ("span", "today") else None)
-            move = move or self.move
-        self.read_by[at] = (when, place)
-        self.move = move
-        placed = move or when or (quantity.sign and not (_PRICE_WORDS | _TIME_WORDS).isdisjoint(self.sentence.words))
-        if not (placed or (named and named.kind == "change") or _first(right, {"change"})):
-            return None if quantity.unit != "percent" else self._unplaced(quantity, "the words name no fact")
-        near = move is not None and abs(move.index - number.index) <= 3
-        if move and quantity.sign == -_DIRECTIONS[move.kind]:
-            if near:
-                return _Verdict(None, "the sign contradicts the words", false=True)
-            move = None
-        sign = _DIRECTIONS[move.kind] if move else quantity.sign or (1 if named and named.kind == "change" else 0)
-        if move:
-            self.used.add(move.index)
-
-        kinds = self.sentence.kinds
-        opened = "open" in kinds and (
-            _last(left, {"open"}) or _first(right, {"open"}) or (right == [] and self._next_is(at, "open"))
-        )
-        names, pairs = [], []
-        if opened and not when:
-            pairs = [("open", "close"), (_close(1), "open")]
-        elif when and when.kind != "today":
-            days = when.n[place : place + 1] if len(when.n) > 1 else when.n
-            for n in days:
-                names.append(f"change_{n}d")
-                pairs += [(_close(n), "close"), ("open", "close")][: 1 + (n == 1)]
-                if f"change_{n}d" not in book.facts and _close(n) not in book.facts:
-                    pairs.append((_close(n - 1), "close"))  # "over the past three days", of three closes
-            if when.text.startswith("yesterday"):
-                pairs.append((_close(2), _close(1)))
-        elif when:
-            names, pairs = ["change_1d"], [(_close(1), "close"), ("open", "close")]
-        else:
-            names = list(book.changes)
-            stated = self.prices
-            if quantity.unit != "percent":
-                pairs = [(name, "close") for name in book.prices]
-            pairs += [(_close(1), "close"), *((stated[i], stated[-1]) for i in (0, -2) if len(stated) > 1)]
-        average = "average" in kinds and _last(self.tokens[max(0, at - 8) : at], {"average"})
-        if average and quantity.unit == "percent" and move:  # "compared with its 20-day average, it is 4% higher"
-            pairs += [(name, "close") for name in self._names_of(average, ())]
-        values = [(name, book.facts[name].value) for name in names if name in book.facts and quantity.unit == "percent"]
-        for old, new in pairs:
-            if old in book.facts and new in book.facts and old != new:
-                a, b = book.facts[old].value, book.facts[new].value
-                values.append((_pair(new, old), b - a if quantity.unit != "percent" else 100 * (b / a - 1)))
-        equal = [(name, value) for name, value in values if _equals(quantity, value, bound=self._bound(left))]
-        if before and when is before and when.kind == "ago" and move:
-            return self._unplaced(quantity, "told backwards in time")  # "five days ago it was 2% lower"
-        if equal and not sign:
-            return _Verdict(None, "the words do not say whether up or down")
-        for name, value in equal:
-            if value * sign > 0 or value == 0:
-                size = abs(value) if quantity.unit == "percent" else 100 * abs(value) / book.close
-                return _Verdict(name, f"equals {name}", False, (value > 0) - (value < 0), size)
-        if equal:
-            decided = not move or near or number.index - move.index <= 6
-            return _Verdict(None, f"{equal[0][0]} has the opposite sign", false=decided)
-        why = "no change of the price over that time equals it"
-        told = move or _last(left[-4:], {"change"})
-        if told and when and abs(when.index - number.index) <= 6 and not self._is_derived(quantity, near):
-            return _Verdict(None, why, false=True)
-        return self._unplaced(quantity, why)
-
-    def _is_derived(self, quantity: _Quantity, near: bool) -> bool:
-        """Whether a percentage is that of the close against an average, told as a move: "4% higher"."""
-        return (
-            near
-            and "average" in self.sentence.kinds
-            and any(
-                _equals(quantity, 100 * (self.book.close / self.book.facts[name].value - 1))
-                for name in self.book.averages
-            )
-        )
-
-    def _next_is(self, at: int, kind: str, reach: int = 3) -> bool:
-        return any(token.kind == kind for token in self.tokens[at + 1 : at + 1 + reach])
-
-    def _bound(self, left: list[Token]) -> int:
-        """+1 after "more than", "just above"; -1 after "nearly", "just under"; else 0."""
-        return _HEDGES.get(left[-1].text, 0) if left else 0
-
-    # ------------------------------------------------------------------------------------------------ levels
-
-    def _level(self, which: int, at: int, quantity: _Quantity, left: list[Token], right: list[Token]) -> _Verdict:
-        """ "closed at $175.53", "its 20-day average of $171.80", "rose from $171.80 to $175.53", "volume of 53.2M"."""
-        book = self.book
-        name, strong, place = self._attached(which, at, left, right)
-        self.read_by[at] = (name, place)
-        joined = left[-1].kind if left else ""
-        ago = _first(right, {"ago"}) or _last(left, {"ago"})
-        extreme = _last(left[-4:], {"high", "low"})
-        kind = name.kind if name else ""
-        if kind == "average" or kind == "volatility":
-            names = self._names_of(name, ())
-            names = names[place : place + 1] if len(names) > 1 and place < len(names) and name.n else names
-        elif kind in ("volume", "financial", "open"):
-            names = self._names_of(name, ())
-        elif _last(left[-6:], {"other"}) and kind in ("", "change", "price"):
-            return self._unplaced(quantity, "the words name no fact that is shown")._replace(false=True)
-        elif extreme and extreme.kind in ("high", "low") and not _last(left[-4:], {"volume", "volatility"}):
-            names, strong = list(book.prices), True
-        elif ago and kind in ("close", "price", "", "ago"):
-            strong = strong or kind == "close" or (ago in right[:1] and ago.index - self.tokens[at].index <= 2)
-            names = [_close(n) for n in ago.n]
-        elif kind == "close" and not (joined in ("from", "to") or place or self._in_list(at)):
-            names = list(book.prices) if name.text == "closes" else ["close"]
-        elif kind == "close" or joined in ("from", "to") or place:
-            names = list(book.prices)
-        elif kind == "price" or _last_move(left):
-            is_list = kind == "price" and (name.text == "prices" or self._in_list(at))
-            names = list(book.prices) if is_list else ["close"]
-            strong = kind == "price" and not is_list and joined in ("of", "at") and left[-2:-1] == [name]
-        elif quantity.unit == "usd" and joined == "at":
-            names, strong = ["close"], False  # "it stands at $175.53"
-        elif quantity.unit == "usd" and (
-            not _PRICE_WORDS.isdisjoint(self.sentence.words)
-            or "above" in self.sentence.kinds
-            or "below" in self.sentence.kinds
-        ):
-            names = list(book.prices) if self._in_list(at) else ["close", *book.averages]
-            strong = False  # "the share ($175.53) stands above $171.80"
-        else:
-            return self._unplaced(quantity, "the words name no fact")
-
-        bound = self._bound(left)
-        for one in names:
-            value, unit = _value(one, book) or (None, "")
-            if value is None or quantity.unit not in _UNITS[unit]:
-                continue
-            decimals = book.decimals.get(one, 2)
-            if unit == "ratio" and quantity.unit == "percent":
-                value, decimals = 100 * value, max(0, decimals - 2)
-            if not _equals(
-                quantity,
-                value,
-                9 if unit == "count" else max(2, decimals) if unit == "usd" and value > 1e3 else decimals,
-                bound,
-            ):
-                continue
-            if (value < 0) != (quantity.sign < 0) and not (
-                value < 0 and (_last(left, {"down"}) or "loss" in self.sentence.words)
-            ):
-                return _Verdict(None, f"{one} has the opposite sign", false=True)
-            return self._told_truly(one, quantity, at, left, extreme)
-        if len(names) == 1 and names[0] in book.facts:
-            why = f"{names[0]} is {book.facts[names[0]].shown}"
-        else:
-            why = "no such fact is shown"
-        return _Verdict(None, why, false=True) if strong else self._unplaced(quantity, why)
-
-    def _in_list(self, at: int) -> bool:
-        """Whether another number follows at once: "closed at $150.00, $153.50 and $156.20"."""
-        rest = self.tokens[at + 1 : at + 4]
-        position = next((i for i, token in enumerate(rest) if token.kind not in ("comma", "and", "to")), len(rest))
-        return 0 < position < len(rest) and rest[position].kind == "number"
-
-    def _attached(self, which: int, at: int, left: list[Token], right: list[Token]) -> tuple[Token | None, bool, int]:
-        """(the name a number is read by, whether right beside it, place in a list of numbers that share it)."""
-        number = self.tokens[at]
-        strong = True
-        right_of_it = self.tokens[at + 1 : at + 2]
-        compared = (
-            right_of_it and right_of_it[0].kind in ("above", "below", "than") and self._next_is(at + 1, "number", 1)
-        )
-        for token in reversed(left):
-            if compared and token.kind in ("bracket", "colon"):
-                return None, False, 0  # "price > average ($175.53 > $171.80)"
-            if token.kind in NAMES or token.kind == "price":
-                near = strong and number.index - token.index <= 6
-                if not near and (after := self._name_after(at, right)):
-                    return after, True, 0
-                return token, near and token.kind != "price", 0
-            if token.kind in ("so", "contrast") and left[-1].kind in ("from", "to"):
-                break  # "the average may cap it, so I expect a fall from $175.53"
-            strong = strong and token.kind in _GLUE
-        if after := self._name_after(at, right):
-            return after, True, 0
-        if which and not _last(left, {"change", "own", "so"}) and self.at[which - 1] in self.read_by:
-            name, place = self.read_by[self.at[which - 1]]
-            if _joins_only(left) or (left and left[-1].kind in ("to", "from")):
-                return name, False, place + 1
-        return next((t for t in right if t.kind in NAMES and not self._of_next(t, at)), None), False, 0
-
-    def _name_after(self, at: int, right: list[Token]) -> Token | None:
-        """ "the $171.80 20-day average", "$171.80 (20-day average)", not "$175.53 volume of 53.2M"."""
-        number = self.tokens[at]
-        named = next((t for t in right[:2] if t.kind != "bracket"), None)
-        if not named or named.kind not in NAMES or named.index - number.index > (4 if named.n else 2):
-            return None
-        return None if self._of_next(named, at) else named
-
-    def _of_next(self, name: Token, at: int) -> bool:
-        """Whether a name between two numbers is that of the second: "volume of 53.2M", "average ($171.80)"."""
-        for token in self.tokens[self.tokens.index(name, at) + 1 :]:
-            if token.kind == "number":
-                return True
-            if token.kind not in ("of", "at", "colon", "bracket", "above", "below"):
-                return False
-        return False
-
-    def _told_truly(
-        self, name: str, quantity: _Quantity, at: int, left: list[Token], extreme: Token | None
-    ) -> _Verdict:
-        """A number equal to the fact `name`, against the words that tell how it came about: "rose to", "a low of"."""
-        book = self.book
-        move, joined = _last_move(left), left[-1].kind if left else ""
-        value = _value(name, book)[0]
-        if extreme and name in book.prices:
-            shown = [book.facts[price].value for price in book.prices]
-            if value != (max(shown) if extreme.kind == "high" else min(shown)) or len(shown) < 2:
-                return _Verdict(None, f"{name} is not the {extreme.text} of the closes shown", false=True)
-        before = self.prices
-        if name in book.prices and joined in ("to", "at") and (before or move) and not extreme:
-            dated = _first(self.tokens[at + 1 : at + 4], {"ago"})
-            if before and joined == "to" and not dated and age(before[-1]) <= age(name) and before[-1] != name:
-                return _Verdict(None, f"{name} came before {before[-1]}", false=True)
-            move = move or self._any_move(at)
-            old = (
-                _value(before[-1], book) if before and before[-1] != name else _value(_close(int(age(name)) + 1), book)
-            )
-            change = value - old[0] if old else _moved(1, book) if name == "close" else None
-            span = _first(self.tokens[at + 1 : at + 4], {"span"}) or _last(left, {"span"})
-            if span and not before and name == "close":
-                change = _moved(span.n[0], book)
-            if move and change is not None and joined in ("to", "at"):
-                self.used.add(move.index)
-                if joined == "to" and change * _DIRECTIONS[move.kind] <= 0:
-                    return _Verdict(None, f"it did not come {move.text} to {name}", false=True, item=name)
-                if joined == "to" and before and before[-1] != name:
-                    sign, size = (change > 0) - (change < 0), 100 * abs(change / old[0])
-                    return _Verdict(name, f"equals {name}", False, sign, size, _pair(name, before[-1]), item=name)
-        place = self.read_by[at][1]
-        if name in book.prices and 1 < place <= len(before) and before[-place] != name and not self._in_list(at):
-            # "closes of $150.00, $153.50 and $156.20": a list tells of the move from its first to its last
-            newer, older = sorted((name, before[-place]), key=age)
-            change = _value(newer, book)[0] - _value(older, book)[0]
-            size = 100 * abs(change / _value(older, book)[0])
-            return _Verdict(
-                name, f"equals {name}", False, (change > 0) - (change < 0), size, _pair(newer, older), item=name
-            )
-        return _Verdict(name, f"equals {name}", item=name)
-
-    def _any_move(self, at: int) -> Token | None:
-        return next((t for t in reversed(self.tokens[max(0, at - _REACH) : at]) if t.kind in _DIRECTIONS), None)
-
-    # ------------------------------------------------------------------------------------------------ words only
-
-    def _comparisons(self):
-        """ "closed above its 20-day average", "$175.53 is higher than the open of $174.00", "$175.53 > $171.80"."""
-        subject: list[str] = []
-        last_reference = -1
-        for position, token in enumerate(self.tokens):
-            if token.kind not in ("above", "below") or token.index in self.used:
-                continue
-            previous = self.tokens[position - 1] if position else None
-            if previous and previous.kind == "number" and token.index - previous.index <= 2:
-                quantity = _quantity(previous)
-                if quantity.unit == "percent" or (
-                    position - 1 in self.verdicts and not self.verdicts[position - 1].item
-                ):
-                    continue
-            where, references = self._reference(position)
-            if where < 0 or not references:
-                continue
-            again = 0 <= last_reference > position - 12 and all(
-                t.kind in ("contrast", "and", "comma", "bracket", "not", "number", "at", "of", "colon")
-                for t in self.tokens[last_reference + 1 : position]
-            )
-            subject = subject if again and subject else self._subject(position)
-            last_reference = where
-            clause = self.tokens[max(0, position - 6) : position]
-            kinds = [t.kind for t in clause if t.index > token.index - 8]
-            if any(kind in ("firm", "weak", "own", "to") for kind in kinds):
-                continue  # "expect it to close above", "a move to above"
-            denied = "not" in kinds
-            if len(subject) != 1 or (denied and "and" in kinds):
-                continue
-            for other in references:
-                one = subject[0]
-                a, b = _value(one, self.book), _value(other, self.book)
-                if one == other or not a or not b or a[1] != b[1]:
-                    continue
-                holds = (a[0] > b[0]) == (token.kind == "above") and a[0] != b[0]
-                start, end = token.start, max(token.end, self.tokens[where].end)
-                if holds != denied:
-                    why, size = f"{one} and {other} compare so", 100 * abs(a[0] / b[0] - 1) if b[0] else 0.0
-                    verdict = _Verdict(_pair(one, other), why, False, _evidence(one, other, self.book), size)
-                else:
-                    verdict = _Verdict(None, f"{one} is on the other side of {other}", false=True)
-                yield start, end, verdict
-
-    def _moves(self):
-        """ "has fallen over the last 5 days", "the 20-day change is negative", "up for the third day in a row"."""
-        for position, token in enumerate(self.tokens):
-            if token.kind != "span" or len(token.n) != 1:
-                continue
-            near = self.tokens[max(0, position - 4) : position + 4]
-            kinds = {t.kind for t in near}
-            streak = "streak" in kinds
-            if near[0].kind == "of" or (position and self.tokens[position - 1].kind == "of"):
-                continue
-            if "number" in kinds or kinds & {"firm", "weak", "own", "not", "end"}:
-                continue
-            if any(t.kind in NAMES - {"close"} for t in self.tokens[max(0, position - 8) : position + 6]):
-                continue
-            move = next((t for t in near if t.kind in _DIRECTIONS and abs(t.index - token.index) <= 6), None)
-            if move and any(
-                move.index < t.index < token.index or token.index < t.index < move.index
-                for t in near
-                if t.kind == "comma"
-            ):
-                continue
-            if (
-                not move
-                or move.index in self.used
-                or move.text.startswith("add")
-                or sum(t.kind in _DIRECTIONS for t in near) > 1
-            ):
-                continue
-            if streak:
-                sign = _DIRECTIONS[move.kind]
-                steps = [_moved_between(n, self.book) for n in range(token.n[0])]
-                known = [step for step in (*steps, _moved(token.n[0], self.book)) if step is not None]
-                change = -sign if any(step * sign <= 0 for step in known) else None if None in steps else sign
-            else:
-                change = _moved(token.n[0], self.book)
-            if not change:
-                continue
-            sign = 1 if change > 0 else -1
-            start, end = min(token.start, move.start), max(token.end, move.end)
-            if sign == _DIRECTIONS[move.kind]:
-                yield start, end, _Verdict(f"change_{token.n[0]}d", "the closes bear it out", False, sign, abs(change))
-            else:
-                yield start, end, _Verdict(None, "the price went the other way over that time", false=True)
-
-    def _superlatives(self):
-        """ "a record high", "its 52-week low": nothing shown can say so, unless a headline does."""
-        for position, token in enumerate(self.tokens):
-            near = self.tokens[max(0, position - 3) : position + 4]
-            extremes = [t for t in near if t.kind in ("high", "low", "superlative") and abs(t.index - token.index) <= 6]
-            is_year = (
-                token.text in _YEARS
-                or (token.kind == "bare" and token.text[:2] in ("19", "20") and len(token.text) == 4)
-                or (token.kind == "span" and token.n[0] > 60)
-            )
-            if is_year and not extremes:
-                continue
-            if token.kind in ("high", "low") and self.sentence.words[max(0, token.index - 2) : token.index] == [
-                "all",
-                "time",
-            ]:
-                yield token.start, token.end, _Verdict(None, "nothing shown says so", false=True)
-            if (token.kind == "record" or is_year) and not self._quotes(token):
-                yield token.start, token.end, _Verdict(None, "nothing shown says so", false=True)
-
-    def _quotes(self, token: Token) -> bool:
-        return self.sentence.text[token.start : token.end] in self.book.texts
-
-
-def _moved_between(lag: int, book: Book) -> float | None:
-    """Change of the close from lag + 1 to lag days ago, in percent; None when unknown."""
-    if lag == 0:
-        return _moved(1, book)
-    new, old = book.facts.get(_close(lag)), book.facts.get(_close(lag + 1))
-    return 100 * (new.value / old.value - 1) if new and old else None
-
-
-def _find(tokens: Sequence[Token], kinds: set[str]) -> int:
-    """Position of the first token of these kinds; past the end when there is none."""
-    for position, token in enumerate(tokens):  # loops, not generators: these take much of the time
-        if token.kind in kinds:
-            return position
-    return len(tokens)
-
-
-def _last(tokens: Sequence[Token], kinds: set[str]) -> Token | None:
-    for token in reversed(tokens):
-        if token.kind in kinds:
-            return token
-    return None
-
-
-def _first(tokens: Sequence[Token], kinds: set[str]) -> Token | None:
-    for token in tokens:
-        if token.kind in kinds:
-            return token
-    return None
-
-
-def _nearest(token: Token, window: Sequence[Token], kind: str, reach: int) -> Token | None:
-    near = [t for t in window if t.kind == kind and abs(t.index - token.index) <= reach]
-    return min(near, key=lambda t: abs(t.index - token.index), default=None)
-
-
-def _last_move(left: Sequence[Token]) -> Token | None:
-    """The direction word that tells of a number after it: the last, unless a name or a change came between."""
-    for token in reversed(left):
-        if token.kind in _DIRECTIONS:
-            return token
-        if token.kind in NAMES or token.kind == "change":
-            at = left.index(token)
-            before = (
-                left[at - 2] if at > 1 and left[at - 1].kind in ("span", "today") else left[at - 1] if at else token
-            )
-            if before.kind in ("positive", "negative") and token.index - before.index <= 4:
-                return before  # "a negative 5-day change of"
-            return _last(left[at + 1 :], _MOVES)
-    return None
-
-
-def _joins_only(left: Sequence[Token]) -> bool:
-    return all(token.kind in ("comma", "and", "to", "bracket", "at", "contrast") for token in left)
+def _pair(new: int, old: int) -> str:
+    """The name of the change between two closes; against the row's own it is the N-day change."""
+    return f"{_close(new)} vs {_close(old)}" if new else f"change_{old}d"

@@ -17,7 +17,7 @@ from stonk_trainer.tasks.stocks.answer import Forecast, Unreadable, parse
 from stonk_trainer.tasks.stocks.claims import Book, Claim, book_of, claims_of
 from stonk_trainer.tasks.stocks.facts import facts_from_json
 from stonk_trainer.tasks.stocks.reasoning import Weighing, weigh
-from stonk_trainer.tasks.stocks.words import sentences
+from stonk_trainer.tasks.stocks.words import read
 
 COMPONENTS = ("accuracy", "magnitude", "data_usage", "coherence")
 ACCURACIES = ("direction", "calibrated")
@@ -87,10 +87,16 @@ def _located(completion: str, reasoning: str, claims: Sequence[Claim]) -> list[d
             place = completion.find(line, at)
             at = max(at, place)
             offset = place - line_start if place >= 0 else None
-        span = (None, None) if offset is None else (claim.start + offset, claim.end + offset)
+        start, end = (None, None) if offset is None else (claim.start + offset, claim.end + offset)
         found.append(
-            {"text": claim.text, "fact": claim.fact, "grounded": claim.grounded, "why": claim.why}
-            | {"start": span[0], "end": span[1]}
+            {
+                "text": claim.text,
+                "fact": claim.fact,
+                "grounded": claim.grounded,
+                "why": claim.why,
+                "start": start,
+                "end": end,
+            }
         )
     return found
 
@@ -180,17 +186,16 @@ def _read(completion: str, facts: str) -> tuple[Forecast | Unreadable, _Reading]
     forecast = parse(completion)
     if isinstance(forecast, Unreadable) or len(forecast.reasoning) > LONGEST_REASONING:
         return forecast, _NOTHING_READ
-    parts = sentences(forecast.reasoning, book.phrases)
-    claims = claims_of(forecast.reasoning, parts, book)
+    text = read(forecast.reasoning, book.phrases)
+    claims = claims_of(forecast.reasoning, text, book)
     wanted = 1 if forecast.direction == "UP" else -1
-    weighing = weigh(forecast.reasoning, parts, claims, wanted, 100 * volatility, book.words)
+    weighing = weigh(forecast.reasoning, text, claims, wanted, 100 * volatility, book.words)
     grounded = {claim.fact for claim in claims if claim.grounded and claim.counts}
     wrong = {claim.text for claim in claims if not claim.grounded}
-    if sum(not claim.grounded and not claim.listed for claim in claims) > len(grounded) > 0:
+    if sum(not claim.grounded and not claim.listed for claim in claims) > 2 * len(grounded) > 0:
         weighing.faults.append("most of its claims are not grounded")
     share = len(grounded) / max(1, len(grounded) + len(wrong))
-    words = sum(len(part.words) for part in parts)
-    return forecast, _Reading(tuple(claims), len(grounded), share, words, weighing)
+    return forecast, _Reading(tuple(claims), len(grounded), share, len(text.words), weighing)
 
 
 def _accuracy(forecast: Forecast, row: Mapping, kind: str, skew_aware: bool) -> tuple[float, str]:
@@ -242,8 +247,9 @@ def _data_usage(reading: _Reading) -> tuple[float, str]:
 def _coherence(reading: _Reading) -> tuple[float, str]:
     """Does the reasoning support the answer? 0 without substance, at most a fifth for a faulty reasoning.
 
-    Else 0.5 + 0.5 · (for - against) / (for + against) over the distinct evidence: 1 when all agree, less when mixed,
-    0.5 when the facts cited are neutral. Multiplied by the share of distinct sentences.
+    Else 0.5 + 0.5 · (for - against) / (for + against) over the distinct evidence: 1 when all agree, less when mixed.
+    Evidence for neither side, or as much for one as for the other without a conclusion, is a fault. Multiplied by the
+    share of distinct sentences.
     """
     if not reading.grounded:
         return 0.0, "no grounded claim"

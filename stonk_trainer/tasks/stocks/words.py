@@ -1,52 +1,55 @@
-"""The words a reasoning is read by: a lexicon, and from text to sentences of tokens.
+"""The words a reasoning is read by: a lexicon of roles, and from a text to its words, numbers and sentences.
 
-A token is a number or a word with a role; other words are only counted, as English of this kind or not. Time is linear.
+`read` cuts a text once, with one regular expression, into flat parallel lists; everything after it works on places in
+these lists. A word has at most one role; the few that depend on their neighbours ("gave up", "the 5- and 20-day
+averages", "two weeks ago") are settled in one pass. Time is linear.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 
-class Token(NamedTuple):
-    """A word with a role, or a number.
+class Sentence(NamedTuple):
+    """A sentence from place `begin` up to `end` of a text; start: its first character; its words and their roles, and
+    the set of these."""
 
-    kind: a role of `_ROLES`, or one of: "number" (it states an amount), "bare" (a small count, a year), "span" (n
-    trading days), "ago" (n trading days back), "financial" (text is the fact's name). index: its place among the
-    sentence's words, numbers and marks. n: the days a span, an average or a volatility names, several for "5- and
-    20-day". start and end count from the start of the sentence.
+    begin: int
+    end: int
+    start: int
+    words: list[str]
+    roles: list[str | None]
+    kinds: set[str | None]
+
+
+class Text(NamedTuple):
+    """A text as lists over its words, numbers and marks, which share one index, the place.
+
+    words: in lower case. roles: of `_ROLES`, or "number" (it states an amount), "bare" (a small count, a year),
+    "ago", "financial"; "" for an English word without a role, None for a word that is not known. starts: character
+    where each begins. days: by place, the trading days that a span, an "ago", an average or a volatility names.
+    items: by place, the fact a "financial" is. numbers: places of the amounts.
     """
 
-    kind: str
-    text: str
-    start: int
-    end: int
-    index: int
-    n: tuple[int, ...] = ()
-
-
-class Sentence(NamedTuple):
-    """start: its place in the text. text: in lower case. kinds: of its tokens. words: with marks, and "#" for a number.
-    unknown: how many words are not in the lexicon."""
-
-    start: int
-    text: str
-    tokens: list[Token]
-    kinds: set[str]
     words: list[str]
-    unknown: int
+    roles: list[str | None]
+    starts: list[int]
+    days: dict[int, tuple[int, ...]]
+    items: dict[int, str]
+    numbers: list[int]
+    sentences: list[Sentence]
 
 
 def _verbs(stems: str) -> str:
+    """All forms of regular verbs: "rally" gives rally, rallies, rallied, rallying."""
     forms = []
     for stem in stems.split():
         if stem[-1] == "y" and stem[-2] not in "aeo":
             forms += [stem, stem[:-1] + "ies", stem[:-1] + "ied", stem + "ing"]
         else:
-            base = stem.removesuffix("e")
-            ending = stem[-1] + stem[-1] if stem in ("drop", "slip", "dip", "stop", "cap", "slim") else stem[-1]
-            base = stem[:-1] + ending if len(ending) > 1 else base
+            doubled = stem[-1] if stem in ("drop", "slip", "dip", "stop", "cap", "slim") else ""
+            base = stem.removesuffix("e") + doubled
             forms += [stem, stem + ("es" if stem[-1] in "shx" else "s"), base + "ed", base + "ing"]
     return " ".join(forms)
 
@@ -58,14 +61,14 @@ _ROLES = {
     "average": "average averages sma smas ma mas mean line averaged averaging",
     "volatility": "volatility",
     "volume": "volume volumes turnover",
-    "price": "price prices priced trades traded trading quoted reached reaching hit hitting",
+    "price": "price prices priced trades traded trading quoted reached reaching hit hitting quote",
     "change": "change changes changed move moves moved return returns returned returning performance",
     # directions
-    "up": _verbs("gain climb jump advance increase rally surge add soar appreciate")
-    + " rise rises rose risen rising grow grows grew grown growing up higher uptick upswing upside plus",
-    "down": _verbs("drop decline slide slip decrease tumble plunge dip slump crash sink")
+    "up": _verbs("gain climb jump advance increase rally surge add soar appreciate spike")
+    + " rise rises rose risen rising grow grows grew grown growing up higher uptick upswing upside plus winning",
+    "down": _verbs("drop decline slide slip decrease tumble plunge dip slump crash sink depreciate")
     + " fall falls fell fallen falling slid lose loses lost losing loss losses shed sheds shedding sank sunk down lower"
-    " selloff downtick downside minus eased eases easing",
+    " selloff downtick downside minus eased eases easing drawdown",
     "positive": "bullish bullishly positive positively upward upwards uptrend upbeat green",
     "negative": "bearish bearishly negative negatively downward downwards downtrend red",
     "strength": "strength",
@@ -74,48 +77,65 @@ _ROLES = {
     "back up": _verbs("rebound bounce recover") + " recovery recoveries",
     "back down": _verbs("retreat") + " pullback pullbacks profittaking correction corrections retracement",
     # a move read as having gone too far
-    "turn up": "oversold cheap bargain undervalued",
-    "turn down": "overbought overextended overheated overvalued frothy",
+    "turn up": "oversold cheap cheaply bargain bargains undervalued washedout capitulation capitulated discount",
+    "turn down": "overbought overextended overheated overvalued frothy euphoria toppy rich",
+    "turn": "breather unsustainable excessive overdone overshot overshoot overshooting reversion stretched stretching"
+    " exhausted exhaustion overreaction overreacted overreact revert reverts reverting snapback crowded"
+    " digest digestion consolidate consolidation mispriced",
+    # words that hint at it: the price has gone far, those who moved it are spent, moves come back
+    "cue": "priced extended extreme extremes excess excesses overboard exaggerated parabolic vertical irrational"
+    " unjustified euphoric frenzy stampede panic panicked panicky fear greed despair complacent climax blowoff rout"
+    " chased chasing herd lopsided contrarian sceptical skeptical wary latecomers"
+    " tired weary steam cooling cooled fade fading fades trapped squeeze squeezed cover covering hunting knife"
+    " snap rubber elastic magnet gravity pendulum gravitate gravitates converge shrink shrinks narrows normalise"
+    " normalize digested opposite relief giveback setback retrace retracing retraced unwinding unwound partially"
+    " rarely seldom forever vulnerable",
     "room": "room overdue",
+    "reversal": "reversal reversals",
     "buy": "buy",
     "sell": "sell avoid",
     "on": "on",
-    "reversal": "reversal reversals",
-    "turn": "breather unsustainable excessive"
-    " overdone reversion stretched exhausted exhaustion overreaction overreacted revert reverts reverting",
     "above": "above exceeds exceed exceeded exceeding",
     "below": "below beneath under",
     "high": "high highs highest peak peaks peaked",
     "low": "low lows lowest trough bottom",
-    "record": "record records alltime ever historic historical lifetime unprecedented doubled tripled"
-    " halved year years decade decades",
+    "record": "record records alltime ever historic historical lifetime unprecedented doubled tripled halved",
     "superlative": "best worst strongest weakest biggest largest sharpest steepest",
     # the writer's own outlook
-    "firm": "will would should going expect expects expecting expected likely predict predicts predicting"
-    " prediction forecast"
-    " forecasts forecasting tomorrow anticipate anticipates anticipating outlook lean leaning leans bet shall poised"
-    " heading headed i'd i'll it'll i'm am due think believe say next call verdict ahead answer tend tends",
+    "firm": "will would should going expect expects expecting expected likely predict predicts predicting prediction"
+    " forecast forecasts forecasting tomorrow anticipate anticipates anticipating outlook lean leaning leans bet shall"
+    " poised heading headed i'd i'll it'll i'm am due think believe say next call verdict answer tend tends",
     "weak": "may might could can risk risks possible possibly perhaps maybe",
     "own": "confidence confident probability chance chances odds",
     "target": "target targets",
     # other people, and other things than the share's price, that numbers are of
-    "others": "analysts analyst consensus experts brokers economists forecasters",
-    "other": "revenue revenues sales earnings profit profits income eps dividend dividends margin margins debt cash"
-    " index sector industry rsi macd beta inflation gdp oil yield guidance orders deliveries rival rivals competitor"
+    "others": "analysts analyst consensus experts brokers economists forecasters historically",
+    "other": "revenue revenues sales profit profits income eps dividend dividends margin margins debt cash"
+    " index sector industry beta inflation gdp oil yield guidance orders deliveries rival rivals competitor"
     " competitors peers nasdaq dow s&p market markets subscribers users exports bookings backlog inventory shipments",
+    # what no number of the prompt tells of
+    "event": _verbs("upgrade downgrade announce acquire resign") + " announcement announcements acquisition takeover"
+    " merger buyback buybacks repurchase lawsuit lawsuits insider insiders ceo approval layoffs recall bankruptcy fed"
+    " opec rsi macd stochastic oscillator bollinger fibonacci earnings",
+    "too": "too",
+    "lead": "ahead behind",
+    "position": "long short",
+    "compass": "north south",
+    "look": "look looking",
+    "even": "even",
     "end": _verbs("end stop reverse fade halt pause stall offset limit cap absorb exhaust outweigh")
-    + " slows slowed slowing temporary brief shortlived unwind bought",
-    "not": "whether not no never without unlikely don't doesn't didn't isn't wasn't hasn't won't can't cannot"
-    " couldn't wouldn't"
-    " shouldn't haven't aren't weren't neither nor hardly fails failed fail failing rather lacks lack lacking",
-    "contrast": "but although though despite however while yet whereas nevertheless nonetheless albeit"
-    " notwithstanding regardless outweigh outweighs",
-    "so": "so because since therefore thus hence suggests suggest suggesting suggested show shows showing showed"
+    + " slows slowed slowing temporary brief unwind bought",
+    "not": "whether not no nothing nobody none never without unlikely don't doesn't didn't isn't wasn't hasn't won't"
+    " can't cannot couldn't wouldn't shouldn't haven't aren't weren't neither nor hardly fails failed fail failing"
+    " rather lacks lack lacking",
+    "contrast": "but although though despite however while yet whereas nevertheless nonetheless albeit notwithstanding"
+    " regardless outweigh outweighs",
+    "since": "since",
+    "so": "so because therefore thus hence suggests suggest suggesting suggested show shows showing showed"
     " indicates indicate indicating indicated signals signal signalling signaling points pointing supports support"
     " supporting supported supportive implies imply implying confirms confirm confirming reflects reflecting means"
-    " meaning reason reasons momentum trend trends trending strong stronger weak weaker steady"
-    " steadily continue continues continued continuing persist persists"
-    " pressure tells argues argue favours favors favour favor"
+    " meaning reason reasons momentum trend trends trending strong stronger weak weaker steady steadily continue"
+    " continues continued continuing persist persists pressure tells argues argue favours favors favour favor"
     " demonstrates demonstrating reveals leaves leaving makes keeps keeping evidence hints hinting consistent",
     # how words join
     "and": "and then or",
@@ -123,19 +143,19 @@ _ROLES = {
     "to": "to",
     "from": "from",
     "of": "of",
-    "at": "at near around about roughly approximately nearly almost just is was are were stands stood sits sat by"
-    " has been"
-    " remains being be currently now only stand",
+    "at": "at near around about roughly approximately nearly almost just is was are were stands stood sits sat by has"
+    " been remains being be currently now only stand",
     "than": "than versus vs compared against",
     "previous": "previous prior preceding",
     "last": "last past latest recent",
-    "day": "day days session sessions week weeks month months fortnight day's session's week's",
+    "day": "day days session sessions week weeks month months fortnight quarter quarters year years decade decades"
+    " day's session's week's month's year's weekly monthly quarterly yearly",
     "today": "today daily intraday today's",
     "yesterday": "yesterday yesterday's",
     "back": "ago earlier back before taking off",
     "count": "one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty sixty",
     "ordinal": "second third fourth fifth sixth seventh",
-    "streak": "consecutive straight row running successive",
+    "streak": "consecutive straight row running successive streak",
     "moving": "simple exponential",
 }
 # Articles, prepositions and common verbs without a role: with those above they hold a sentence together.
@@ -144,7 +164,7 @@ _GRAMMAR = set(
     "does during each for from had has have having he her his how i if in into is it its least less more most my "
     "not of off on once onto or our out over per she so some such than the their there these they this those "
     "through to too toward towards under until upon very via was we were what whether who whose why will with "
-    "within would you".split()
+    "within would you it's i've that's there's they've we've they're".split()
 )
 _KNOWN = set(
     "able accelerate accelerating acceleration action activity actually additionally already always among amount "
@@ -187,27 +207,38 @@ _KNOWN = set(
     "zero zone".split()
 )
 _ROLE = {word: role for role, words in reversed(_ROLES.items()) for word in words.split()}
-_AMOUNT_OF_DAYS = {w: n for n, w in enumerate(_ROLES["count"].split()[:12], start=1)}
-_AMOUNT_OF_DAYS |= {"fifteen": 15, "twenty": 20, "thirty": 30, "sixty": 60}
-_ORDINALS = {word: n for n, word in enumerate(_ROLES["ordinal"].split(), start=2)}
+_MARKS = {"<": "below", ">": "above", "\u2192": "to", "->": "to", "=>": "to", ":": "colon", "=": "colon"}
+_MARKS |= (
+    dict.fromkeys("()", "bracket")
+    | dict.fromkeys(",|", "comma")
+    | dict.fromkeys(("\n", ";", ".", "!", "?"), "end of sentence")
+)
+_ROLE_OR_NONE = dict.fromkeys(_KNOWN | _GRAMMAR, "") | _ROLE | _MARKS
+_JOINING = _GRAMMAR | {"<", ">"}
+_JOINING |= {word for role in ("at", "of", "to", "from", "and", "as", "than") for word in _ROLES[role].split()}
+COUNTS = {word: n for n, word in enumerate(_ROLES["count"].split()[:12], start=1)}
+COUNTS |= {"fifteen": 15, "twenty": 20, "thirty": 30, "sixty": 60}
+COUNTS |= {word: n for n, word in enumerate(_ROLES["ordinal"].split(), start=2)}
+_DAYS_IN = {"we": 5, "fo": 10, "mo": 20, "qu": 63, "ye": 252, "de": 2520}  # by the first letters of week, fortnight, …
 
-LONG = 400  # characters; what was read of a longer sentence is not kept
 SCALES = {"thousand": 1e3, "k": 1e3, "million": 1e6, "mn": 1e6, "m": 1e6, "billion": 1e9, "bn": 1e9, "b": 1e9}
 SCALES |= {"trillion": 1e12, "t": 1e12}
-_TOKEN = re.compile(
-    r"[a-z][a-z'/&-]*"
-    r"|(?:(?<![\w.$\u20ac\u00a3\u00a5:])|(?<=\bsma)|(?<=\bma))"
-    r"(?:[+-]?[$\u20ac\u00a3\u00a5]?[+-]?[0-9][0-9,]*(?:\.[0-9]+)?(?<!,)(?!\d|[:/]\d|-\d|\.\d|[^\W_a-z])"
+_MONEY = "$\u20ac\u00a3\u00a5"
+# Each alternative begins with a character: a pattern that begins with an assertion is tried in vain at every space.
+_ALONE = rf"(?:(?<!\d-.)(?<![\w.:{_MONEY}].)|(?<=\bsma.)|(?<=\bma.))"  # what stands before a number's first character
+_AMOUNT = (
+    r"[0-9,]*(?:\.[0-9]+)?(?<!,)(?!\d|[:/]\d|-\d|\.\d|[^\W_a-z])"
     rf"(?:[ -]?(?:{'|'.join(SCALES)})(?![a-z]))?"
-    r"(?: ?(?:%|(?:percent(?:age points?)?|pct|dollars?|usd|x|times|cents?|bps|basis points?)(?![a-z])))?)"
-    r"|[-=]>|[,:()|=<>\u2192]"
+    r"(?: ?(?:%|(?:percent(?:age points?)?|pct|dollars?|usd|x|times|cents?|bps|basis points?)(?![a-z])))?"
 )
-# A line that goes on in lower case, with a number or in a bracket is the same sentence; "vs." and "approx." end none.
-_END = re.compile(r"[.!?]+(?=[\s\"')\]]|\Z)|\n(?![a-z$\d(])|;")
-_ABBREVIATIONS = ("vs", "approx", "inc", "corp", "e.g", "i.e", "u.s", "no")
-_LOWER = {
-    code: code + 32 for code in range(ord("A"), ord("Z") + 1)
-}  # str.lower() would change the length of some scripts
+# A line that goes on in lower case, with a number or in a bracket is the same sentence; "vs." ends none.
+_TOKEN = re.compile(
+    r"([a-z]+(?:['&/][a-z]+)*|[,:()|=<>\u2192](?!>)|[-=]>"
+    rf"|[0-9]{_ALONE}(?:[0-9]?d(?![a-z\d])|{_AMOUNT})|[+-]{_ALONE}[{_MONEY}]?[0-9]{_AMOUNT}|[{_MONEY}]{_ALONE}[+-]?[0-9]{_AMOUNT}"
+    r"|[.!?](?=[\s\"')\]]|\Z)(?<!\bvs\.)(?<!\bapprox\.)(?<!\binc\.)(?<!\bcorp\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bu\.s\.)"
+    r"|\n(?![a-z$\d(])|;)"
+)
+_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}  # str.lower() changes the length of some scripts
 # As long as the original: typographic minus, dashes, quotes and spaces become their plain forms, markdown a space.
 _PLAIN = str.maketrans("\u2212\u2013\u2014\u2019\u00a0\u202f\u2009*`_", "--,'      ")
 _NOT_AFTER = dict.fromkeys(
@@ -215,25 +246,7 @@ _NOT_AFTER = dict.fromkeys(
     set("the a an its their of is was are and by to from with for than has or at on in".split()),
 ) | dict.fromkeys("of from to with by".split(), set("of is are was than from and or has to".split()))
 _SLIPS = {(word, following) for word, forbidden in _NOT_AFTER.items() for following in forbidden}
-_MARKS = {
-    "<": "below",
-    ">": "above",
-    "\u2192": "to",
-    "->": "to",
-    "=>": "to",
-    "(": "bracket",
-    ")": "bracket",
-    ":": "colon",
-    "=": "colon",
-}
-_MARKS |= dict.fromkeys(",;|", "comma")
-_ROLE_OR_NONE = dict.fromkeys(_KNOWN | _GRAMMAR, "") | _ROLE | _MARKS
-_GRAMMAR |= {word for role in ("at", "of", "to", "from", "and", "as", "than") for word in _ROLES[role].split()} | {
-    "<",
-    ">",
-}
-_PER_UNIT = {"week": 5, "month": 20, "fortnight": 10}
-_PROMOTES = {"at", "of", "from", "to", "above", "below", "near", "around", "about", "is", "was", "=", "(", ":"}
+_SLIPS |= {(word, mark) for word in ("the", "a", "an", "its", "their", "of", "from") for mark in (".", ",", ";", "\n")}
 
 
 def role_of(word: str) -> str | None:
@@ -242,291 +255,343 @@ def role_of(word: str) -> str | None:
 
 def joins(word: str) -> bool:
     """Whether a word only holds others together: an article, a preposition, a form of "be"."""
-    return word in _GRAMMAR
+    return word in _JOINING
 
 
-def grammar_of(words: Sequence[str]) -> int:
-    """How many words hold a sentence together: articles, prepositions, verbs without a meaning of their own."""
-    return sum(map(_GRAMMAR.__contains__, words))
+def is_joined(words: Sequence[str], least: float) -> bool:
+    """Whether at least one, and at least `least`, words hold a sentence together."""
+    if least <= 1:
+        return not _JOINING.isdisjoint(words)
+    return sum(map(_JOINING.__contains__, words)) >= least
 
 
 def slips_of(words: Sequence[str]) -> int:
     """How many articles and prepositions stand where no sentence has them: "the of", "from is"."""
-    return sum(map(_SLIPS.__contains__, zip(words, words[1:], strict=False)))
+    return 0 if _SLIPS.isdisjoint(pairwise(words)) else sum(map(_SLIPS.__contains__, pairwise(words)))
 
 
-def sentences(text: str, phrases: Mapping[str, Sequence[tuple[str, str]]]) -> list[Sentence]:
-    """The sentences of `text`. phrases: by first word, (words, name) of financial items, longest first."""
+def read(text: str, phrases: Mapping[str, Sequence[tuple[tuple[str, ...], str]]]) -> Text:
+    """Cut a text. phrases: by first word, (words, fact) of the financial items a prompt shows, longest first."""
     plain = text.translate(_PLAIN)
-    lower = plain.lower() if plain.isascii() else plain.translate(_LOWER)
-    found, start = [], 0
-    for match in _END.finditer(plain):
-        end = match.start()
-        if lower[end] == "." and lower.endswith(_ABBREVIATIONS, start, end) and not lower[max(0, end - 4)].isalpha():
-            continue
-        if end > start:
-            found.append((start, lower[start:end]))
-        start = match.end()
-    if start < len(text):
-        found.append((start, lower[start:]))
-    return [_placed(_recalled(sentence), start, phrases) for start, sentence in found]
+    parts = _TOKEN.split(plain.lower() if plain.isascii() else plain.translate(_LOWER))  # a gap, a word, …, a gap
+    words = parts[1::2]
+    roles = list(map(_ROLE_OR_NONE.get, words))
+    result = Text(words, roles, list(accumulate(map(len, parts)))[::2], {}, {}, [], [])
+    if phrases and not phrases.keys().isdisjoint(words):
+        _name_items(result, phrases)
+    ends = []
+    for place in [place for place, role in enumerate(roles) if role in _UNSETTLED]:
+        role = roles[place]  # a word before it may have settled it
+        if role is None:
+            if not words[place][0].isalpha():
+                _number(result, place)
+        elif role == "end of sentence":
+            ends.append(place)
+        elif role in _RULES:
+            _RULES[role](result, place)
+    result.numbers[:] = [place for place in result.numbers if roles[place] == "number"]
+    begin = 0
+    for end in (*ends, len(words)):
+        if end > begin:
+            of = roles[begin:end]
+            result.sentences.append(Sentence(begin, end, result.starts[begin], words[begin:end], of, set(of)))
+        begin = end + 1
+    return result
 
 
-_met_once: set[int] = set()
+def _name_items(text: Text, phrases: Mapping[str, Sequence[tuple[tuple[str, ...], str]]]) -> None:
+    """Give the words of financial items ("net income") the role of one, instead of what else they could mean."""
+    words, until = text.words, 0
+    for place, word in enumerate(words):
+        for phrase, fact in phrases.get(word, ()) if place >= until else ():
+            if tuple(words[place : place + len(phrase)]) == phrase:
+                until = place + len(phrase)
+                text.roles[place:until] = ["financial"] + [""] * (len(phrase) - 1)
+                text.items[place] = fact
+                break
 
 
-def _recalled(text: str) -> Sentence:
-    """Completions of one prompt share many sentences: they are kept from the second time on. Keeping each at once would
-    give the garbage collector more work than it saves; a long one is rare, and would fill the memory."""
-    key = hash(text)
-    if key in _met_once and len(text) < LONG:
-        return _kept_sentence(text)
-    if len(_met_once) >= 65_536:
-        _met_once.clear()
-    _met_once.add(key)
-    return _sentence(text)
+# ------------------------------------------------------------------------------- words that depend on their neighbours
 
 
-def _sentence(text: str) -> Sentence:
-    words: list[str] = []
-    tokens: list[Token] = []
-    unknown = 0
-    new_token, role_or_none = tuple.__new__, _ROLE_OR_NONE.get  # half the time of Token(…)
-    for index, match in enumerate(_TOKEN.finditer(text)):
-        word = match[0]
-        words.append(word)
-        role = role_or_none(word)
-        if role == "":  # an English word without a role
-            continue
-        start = match.start()
-        end = start + len(word)
-        if role is not None:
-            token = new_token(Token, (role, word, start, end, index, ()))
-            if role in _ROLE_RULES:
-                _ROLE_RULES[role](tokens, token, words[index - 1] if index else "")
-            else:
-                tokens.append(token)
-        elif not "a" <= word[0] <= "z":
-            _add_number(tokens, Token("number", word, start, end, index), words[index - 1] if index else "", text)
-            words[index] = "#"
-        elif word.isalpha():
-            unknown += 1
-        else:
-            unknown += not _add_compound(tokens, Token("", word, start, end, index), words[index - 1] if index else "")
-    kinds = {token[0] for token in tokens}
-    if "span" in kinds and not kinds.isdisjoint(("count", "bare")):
-        _elided_days(tokens, words)
-    return Sentence(0, text, tokens, kinds, words, unknown)
-
-
-_kept_sentence = lru_cache(maxsize=4096)(_sentence)
-
-
-def _elided_days(tokens: list[Token], words: list[str]) -> None:
-    """ "2% in five days and 3% in twenty": a count after a span, of days too."""
-    seen = False
-    for i, token in enumerate(tokens):
-        seen = seen or token.kind == "span"
-        n = _AMOUNT_OF_DAYS.get(token.text) or (_integer(token.text) if token.kind == "bare" else 0)
-        if seen and n > 1 and words[token.index - 1] in ("in", "over") and token.kind in ("count", "bare"):
-            tokens[i] = token._replace(kind="span", n=(n,))
-
-
-def _placed(sentence: Sentence, start: int, phrases: Mapping[str, Sequence[tuple[str, str]]]) -> Sentence:
-    """The sentence at its place, with the financial items it names instead of what else their words could mean."""
-    _, text, tokens, kinds, words, unknown = sentence
-    if not phrases or phrases.keys().isdisjoint(words):
-        return tuple.__new__(Sentence, (start, text, tokens, kinds, words, unknown))
-    items, until = [], 0
-    for index, match in enumerate(_TOKEN.finditer(text)):
-        at = match.start()
-        item = next((i for i in phrases.get(match[0], ()) if at >= until and _stands(text, i[0], at)), None)
-        if item:
-            until = at + len(item[0])
-            items.append(Token("financial", item[1], at, until, index))
-    if items:
-        rest = [token for token in tokens if not any(item.start <= token.start < item.end for item in items)]
-        tokens = sorted(rest + items, key=lambda token: token.start)
-        kinds = {token.kind for token in tokens}
-    return Sentence(start, text, tokens, kinds, words, unknown)
-
-
-def _add_compound(tokens: list[Token], token: Token, before: str) -> bool:
-    """ "trader's", "mean-reverting", "all-time", "5-day-average": its parts, as far as they are known; whether one"
-    " is."""
-    word = token.text.rstrip("'/&-")
-    joined = word.removesuffix("'s").replace("-", "")
-    parts = [joined] if joined in _ROLE_OR_NONE else word.split("-")
-    for part in parts:
-        role = _ROLE_OR_NONE.get(part)
-        if role:
-            _ROLE_RULES.get(role, _append)(tokens, token._replace(kind=role, text=part), before)
-        before = part
-    return any(part in _ROLE_OR_NONE for part in parts)
-
-
-def _add_number(tokens: list[Token], token: Token, before: str, text: str) -> None:
-    if token.text.isdigit() and len(token.text) <= 4:  # by itself a count or a year: "15", "2023"
-        last = tokens[-1] if tokens else None
-        if last and last.kind == "bracket" and len(tokens) > 1 and token.index - tokens[-2].index == 2:
-            last = tokens[-2]
-        if last and last.kind == "average" and not last.n and token.index - last.index <= 2:
-            tokens[tokens.index(last, -2)] = last._replace(
-                n=(_integer(token.text),), end=token.end
-            )  # "SMA-20", "SMA (20)"
-            return
-        if before not in _PROMOTES or not _stands_alone(text, token.end, token.text):
-            token = token._replace(kind="bare")
-    tokens.append(token)
-
-
-def _stands(text: str, phrase: str, at: int) -> bool:
-    return text.startswith(phrase, at) and not text[at + len(phrase) : at + len(phrase) + 1].isalnum()
-
-
-def _integer(word: str) -> int:
-    return int(word) if word.isdigit() and len(word) < 4 else 0
-
-
-def _stands_alone(text: str, end: int, word: str) -> bool:
-    """ "at 175" is a price; "over 20 days", "of 5 sessions" and "from 2019" are not."""
-    if len(word) < 2 or (len(word) == 4 and word[:2] in ("19", "20")):
-        return False
-    following = re.match(r"[ -]?([a-z]*)", text[end : end + 16])[1]
-    return not following or (following in _GRAMMAR and following != "out") or following in ("then", "closed")
-
-
-def _append(tokens: list[Token], token: Token, before: str) -> None:
-    tokens.append(token)
-
-
-def _day(tokens: list[Token], token: Token, before: str) -> None:
-    """ "5 days", "two trading sessions", "the past week", "5- and 20-day", "the third day in a row"."""
-    if tokens and tokens[-1].text in ("trading", "consecutive", "straight", "running") and before == tokens[-1].text:
-        tokens.pop()
-    unit = next((n for name, n in _PER_UNIT.items() if token.text.startswith(name)), 1)
-    last = tokens[-1] if tokens else None
-    if last and last.kind == "previous" and token.index - last.index == 1 and unit == 1:
-        tokens[-1] = token._replace(kind="ago", start=last.start, n=(1,))
+def _number(text: Text, place: int) -> None:
+    """An amount, or a bare count or year; the days of an average before it ("SMA 20", "SMA (20)")."""
+    words, roles = text.words, text.roles
+    word = words[place]
+    if word[-1] == "d" and word[:-1].isdigit():  # "5d"
+        roles[place], text.days[place] = "span", (int(word[:-1]),)
         return
-    n, start = 1, token.start
-    last = tokens[-1] if tokens else None
-    if last and last.kind in ("bare", "count", "ordinal") and token.index - last.index <= 2:
-        n = _AMOUNT_OF_DAYS.get(last.text) or _ORDINALS.get(last.text) or _integer(last.text) or 1
-        start = tokens.pop().start
-    days = (n * unit,)
-    while (
-        len(tokens) > 1 and tokens[-1].kind in ("and", "comma") and tokens[-2].kind in ("span", "bare")
-    ):  # "5- and 20-day"
-        other = tokens[-2]
-        if tokens[-1].index - other.index > 2 or not (other.n or _integer(other.text)):
-            break
-        days = (*(other.n or (_integer(other.text) * unit,)), *days)
-        start = other.start
-        del tokens[-2:]
-    tokens.append(token._replace(kind="span", start=start, n=days))
-    average = next(
-        (i for i in range(len(tokens) - 2, max(-1, len(tokens) - 5), -1) if tokens[i].kind == "average"), None
+    roles[place] = "number"
+    if roles[place + 1 : place + 2] == ["day"]:
+        roles[place] = "bare"  # `_span` counts by it
+        return
+    if len(word) <= 4 and word.isdigit():
+        average = place - 2 if place > 1 and roles[place - 1] == "bracket" else place - 1
+        if average >= 0 and roles[average] == "average" and average not in text.days:
+            text.days[average] = (int(word),)
+            roles[place] = "bare"
+        elif not _is_price(words, place):
+            roles[place] = "bare"
+            _count(text, place)
+    text.numbers.append(place)
+
+
+_BEFORE_A_PRICE = {"at", "of", "from", "to", "above", "below", "near", "around", "about", "is", "was", "=", "(", ":"}
+
+
+def _is_price(words: list[str], place: int) -> bool:
+    """ "at 175" is a price; "over 20 days", "of 5 sessions" and "from 2019" are not."""
+    word = words[place]
+    is_year = len(word) == 4 and word[:2] in ("19", "20")
+    if not place or words[place - 1] not in _BEFORE_A_PRICE or len(word) < 2 or is_year:
+        return False
+    following = words[place + 1] if place + 1 < len(words) else "."
+    return (
+        not following[0].isalpha() or (following in _JOINING and following != "out") or following in ("then", "closed")
     )
-    if (
-        average is not None
-        and not tokens[average].n
-        and all(t.kind in ("of", "last") for t in tokens[average + 1 : -1])
-    ):
-        tokens[average] = tokens[average]._replace(n=days)  # "the average of the last 20 days"
-        tokens.pop()
 
 
-def _of_days(tokens: list[Token], token: Token, before: str) -> None:
-    """ "20-day average", "SMA 20", "20-day volatility": the days before it become its own."""
-    while tokens and tokens[-1].kind == "moving":
-        tokens.pop()
-    if token.kind == "average" and token.text in ("mean", "line") and not (tokens and tokens[-1].kind == "span"):
-        return  # "mean reversion", "this means"
-    if tokens and tokens[-1].kind == "span" and token.index - tokens[-1].index <= 3:
-        last = tokens.pop()
-        if len(tokens) > 1 and tokens[-1].kind in ("and", "comma") and tokens[-2].kind == "span":
-            last = last._replace(start=tokens[-2].start, n=(*tokens[-2].n, *last.n))
-            del tokens[-2:]
-        tokens.append(token._replace(start=last.start, n=last.n))
-    elif tokens and tokens[-1].kind == "today" and token.index - tokens[-1].index == 1:
-        tokens.pop()  # "daily volatility"
-        tokens.append(token)
-    else:
-        tokens.append(token)
+def _days_of(text: Text, place: int) -> int:
+    """The count that a word or number is, as in "5 days", "the third day"; 0 for anything else."""
+    if place < 0 or text.roles[place] not in ("bare", "number", "count", "ordinal"):
+        return 0
+    word = text.words[place]
+    return COUNTS.get(word) or (int(word) if word.isdigit() and len(word) < 4 else 0)
 
 
-def _than(tokens: list[Token], token: Token, before: str) -> None:
+def _span(text: Text, place: int) -> None:
+    """ "5 days", "two trading sessions", "the past week", "5- and 20-day", "the third day in a row"."""
+    words, roles = text.words, text.roles
+    unit = _DAYS_IN.get(words[place][:2], 1)
+    at = place - 1
+    before = roles[at] if place else None
+    roles[place] = "span"
+    if before == "previous" and unit == 1:
+        roles[place], text.days[place] = "ago", (1,)
+        return
+    if before == "streak" or (place and words[at] in ("trading", "full", "business")):
+        at -= 1
+    count = _days_of(text, at)
+    days = [(count or 1) * unit]
+    if count:
+        roles[at] = ""
+        at = _merged(text, at, days, unit)
+    elif words[place][-1] == "s" and words[place][-2] != "'":
+        roles[place] = ""  # "recent days", "sessions that closed up": how many is not said
+        return
+    if not _PLURALS.isdisjoint(words[place + 1 : place + 4]):  # "the 1-day, 5-day and 20-day changes"
+        at = _merged(text, at, days, 0)
+    text.days[place] = tuple(days)
+    if count and roles[at - 1] in ("of", "last", ""):
+        while at > 0 and roles[at] in ("", "of", "last", "price") and at > place - 8:
+            at -= 1
+        if roles[at] == "average" and at not in text.days:  # "the average of the last 20 days"
+            text.days[at], roles[place] = text.days[place], ""
+
+
+def _merged(text: Text, at: int, days: list[int], unit: int) -> int:
+    """Put what is enumerated before place `at` into `days`; where it begins. unit: days in a count, 0 for spans."""
+    roles = text.roles
+    while at > 1 and roles[at - 1] in ("and", "comma"):
+        other = at - 2 if roles[at - 2] != "comma" else at - 3
+        more = [_days_of(text, other) * unit] if unit else text.days[other] if roles[other] == "span" else [0]
+        if not more[0]:
+            break
+        days[:0] = more
+        roles[other:at] = [""] * (at - other)
+        at = other
+        while not unit and at > 1 and roles[at - 1] == "":
+            at -= 1
+    return at
+
+
+_PLURALS = {"changes", "moves", "returns", "averages", "smas", "mas", "gains", "losses", "horizons", "windows"}
+
+
+def _of_days(text: Text, place: int) -> None:
+    """ "20-day average", "5- and 20-day moving averages", "10-day volatility": the days before it become its own."""
+    words, roles = text.words, text.roles
+    at = place - 1
+    while at >= 0 and (roles[at] == "moving" or words[at] in ("moving", "price", "closing", "daily", "rolling")):
+        roles[at] = ""
+        at -= 1
+    if at >= 0 and roles[at] == "span":
+        text.days[place] = text.days[at]
+        roles[at] = ""
+    elif words[place] in ("mean", "line"):
+        roles[place] = ""  # "mean reversion", "the line"
+
+
+def _than(text: Text, place: int) -> None:
     """ "higher than" compares; "higher" alone is a direction."""
-    side = {"higher": "above", "more": "above", "greater": "above", "lower": "below", "less": "below"}.get(before)
-    if side and tokens and tokens[-1].text == before:
-        tokens.pop()
-    tokens.append(token._replace(kind=side) if side else token)
+    side = _COMPARING.get(text.words[place - 1]) if place else None
+    if side:
+        text.roles[place - 1], text.roles[place] = "", side
 
 
-def _back(tokens: list[Token], token: Token, before: str) -> None:
+def _back(text: Text, place: int) -> None:
     """ "two days ago", "three weeks earlier"; "pulled back" is a move."""
-    last = tokens[-1] if tokens else None
-    if token.text == "back" and before in _GIVES_BACK:
-        tokens.append(token._replace(kind="back down"))
-    elif last and last.kind == "span" and token.index - last.index == 1:
-        tokens[-1] = last._replace(kind="ago", end=token.end)
-    elif token.text == "off" and before in ("sell", "sells", "sold", "selling"):
-        tokens.append(token._replace(kind="down"))
-    elif token.text == "taking" and before == "profit":
-        tokens[-1] = last._replace(kind="back down", end=token.end)
-    elif token.text == "before":
-        tokens.append(token._replace(kind="as"))
+    words, roles = text.words, text.roles
+    word, before = words[place], words[place - 1] if place else ""
+    roles[place] = ""
+    if word == "back" and before in _GIVES_BACK:
+        roles[place] = "back down"
+    elif word == "back" and words[place + 1 : place + 2] in (["to"], ["towards"], ["toward"]):
+        roles[place] = "cue"  # "prices drift back to their average"
+    elif place and roles[place - 1] == "span":
+        roles[place], text.days[place] = "ago", text.days[place - 1]
+        roles[place - 1] = ""
+    elif word == "off" and before in ("sell", "sells", "sold", "selling"):
+        roles[place] = "down"
+    elif word == "taking" and before == "profit":
+        roles[place] = "back down"
+        roles[place - 1] = ""
+    elif word == "before":
+        roles[place] = "as"
 
 
-def _yesterday(tokens: list[Token], token: Token, before: str) -> None:
-    tokens.append(token._replace(kind="ago", n=(1,)))
+def _count(text: Text, place: int) -> None:
+    """ "1.5% in five days and 3.9% in twenty": a count after "in" with nothing to count is of days."""
+    words = text.words
+    following = words[place + 1] if place + 1 < len(words) else "."
+    if words[place - 1] in ("in", "over", "past", "last") and (following in _JOINING or not following[0].isalpha()):
+        n = _days_of(text, place)
+        if n > 1 and any(role == "span" for role in text.roles[max(0, place - 12) : place]):
+            text.roles[place], text.days[place] = "span", (n,)
 
 
-def _close(tokens: list[Token], token: Token, before: str) -> None:
+def _look(text: Text, place: int) -> None:
+    """ "I look for a rise" is an outlook, "looking at the data" is none."""
+    text.roles[place] = "firm" if text.words[place + 1 : place + 2] == ["for"] else ""
+
+
+def _position(text: Text, place: int) -> None:
+    """ "I go long" is an outlook, "the long average" is none."""
+    holds = place and text.words[place - 1] in ("go", "going", "stay", "staying", "be", "am", "i'm", "remain", "being")
+    text.roles[place] = ("buy" if text.words[place] == "long" else "sell") if holds else ""
+
+
+def _end(text: Text, place: int) -> None:
+    """ "expect it to end lower" ends nothing."""
+    if text.words[place + 1 : place + 2] in (["higher"], ["lower"], ["up"], ["down"], ["above"], ["below"]):
+        text.roles[place] = ""
+
+
+def _not(text: Text, place: int) -> None:
+    if text.words[place] == "rather" and place and text.words[place - 1] in ("would", "i'd"):
+        text.roles[place] = ""
+
+
+def _lead(text: Text, place: int) -> None:
+    """ "ahead by 2%" is a rise."""
+    by = text.words[place + 1 : place + 2] == ["by"]
+    ahead = text.words[place] == "ahead"
+    text.roles[place] = ("up" if ahead else "down") if by else "firm" if ahead else ""
+
+
+def _price(text: Text, place: int) -> None:
+    """ "its average price" is an average."""
+    if place and text.roles[place - 1] == "average":
+        text.roles[place] = ""
+
+
+def _since(text: Text, place: int) -> None:
+    """ "since the start of the year" is a time, "since it rose" a reason."""
+    is_time = "day" in text.roles[place + 2 : place + 6] and "change" not in text.roles[place + 2 : place + 7]
+    text.roles[place] = "" if is_time else "so"
+
+
+def _too(text: Text, place: int) -> None:
+    text.roles[place] = "cue" if not _EXCESS.isdisjoint(text.words[place + 1 : place + 2]) else ""
+
+
+def _compass(text: Text, place: int) -> None:
+    """ "south of its average" is below it, "points north" is up."""
+    sides = ("above", "below") if text.words[place + 1 : place + 2] == ["of"] else ("up", "down")
+    text.roles[place] = sides[text.words[place] == "south"]
+
+
+def _even(text: Text, place: int) -> None:
+    """ "even though", "even if" concede; "even higher" does not."""
+    text.roles[place] = (
+        "contrast" if text.words[place + 1 : place + 2] in (["though"], ["if"], ["so"], ["after"]) else ""
+    )
+
+
+def _yesterday(text: Text, place: int) -> None:
+    text.roles[place], text.days[place] = "ago", (1,)
+
+
+def _close(text: Text, place: int) -> None:
     """ "previous close" names the day too; "last close" may be this one or the one before."""
-    last = tokens[-1] if tokens else None
-    if (
-        last
-        and last.kind in ("previous", "last")
-        and token.index - last.index <= 2
-        and last.text not in ("latest", "recent")
-        and token.text != "closes"
-    ):
-        tokens[-1] = last._replace(kind="ago", n=(1,) if last.kind == "previous" else (0, 1))
-    tokens.append(token)
+    before = text.words[place - 1] if place else ""
+    if before in ("previous", "prior", "preceding", "last", "past") and text.words[place] != "closes":
+        text.roles[place - 1] = "ago"
+        text.days[place - 1] = (0, 1) if before in ("last", "past") else (1,)
 
 
-def _up_or_down(tokens: list[Token], token: Token, before: str) -> None:
+def _up_or_down(text: Text, place: int) -> None:
     """ "gave up 2%" is a fall, "sellers showed up" is no move."""
-    if token.text == "up" and before in _GIVE:
-        tokens.append(token._replace(kind="down"))
-    elif token.text not in ("up", "down") or before not in _NO_MOVE:
-        tokens.append(token)
+    if text.words[place] in ("up", "down") and place:
+        before = text.words[place - 1]
+        if before in _NO_MOVE:
+            text.roles[place] = ""
+        elif before in _GIVE and text.words[place] == "up":
+            text.roles[place] = "down"
+    elif text.words[place].startswith("add") and text.words[place + 1 : place + 2] == ["to"]:
+        text.roles[place] = ""  # "added to the loss"
 
 
-def _on(tokens: list[Token], token: Token, before: str) -> None:
-    if before in ("put", "puts", "putting", "tacked", "piled"):
-        tokens.append(token._replace(kind="up"))
+def _on(text: Text, place: int) -> None:
+    text.roles[place] = "up" if place and text.words[place - 1] in ("put", "puts", "putting", "tacked", "piled") else ""
 
 
-_GIVES_BACK = {"pull", "pulls", "pulled", "pulling", "give", "gives", "giving"}
+_COMPARING = dict.fromkeys("higher more greater larger bigger better".split(), "above")
+_COMPARING |= dict.fromkeys("lower less smaller worse".split(), "below")
+_GIVES_BACK = {"pull", "pulls", "pulled", "pulling", "give", "gives", "giving", "gave", "given"}
+_EXCESS = {
+    "far",
+    "fast",
+    "much",
+    "quick",
+    "quickly",
+    "high",
+    "low",
+    "steep",
+    "steeply",
+    "sharp",
+    "sharply",
+    "hot",
+    "hard",
+}
 _GIVE = {"give", "gives", "gave", "given", "giving"}
 _NO_MOVE = set(
-    " dry dries dried show shows showed ended ends end wound made make"
-    " makes set sets catch follow built build sum sums summed add adds"
-    " wrap wrapped back backs backed picked pick come came calm calmed settle settled slow slowed slowing break"
-    " breaks".split()
+    "dry dries dried show shows showed ended ends end wound make makes set sets catch follow built build sum sums"
+    " summed add adds wrap wrapped back backs backed picked pick come came calm calmed settle settled slow slowed"
+    " slowing break breaks line lines lined hold holds held holding shape shapes shaping prop props"
+    " propped open opens opened".split()
 )
-_ROLE_RULES = {
+_RULES = {
     "up": _up_or_down,
     "down": _up_or_down,
     "on": _on,
-    "day": _day,
+    "day": _span,
     "average": _of_days,
     "volatility": _of_days,
     "than": _than,
     "back": _back,
     "yesterday": _yesterday,
     "close": _close,
+    "count": _count,
+    "look": _look,
+    "position": _position,
+    "compass": _compass,
+    "price": _price,
+    "since": _since,
+    "too": _too,
+    "end": _end,
+    "not": _not,
+    "lead": _lead,
+    "even": _even,
 }
+_UNSETTLED = {None, "end of sentence", *_RULES}

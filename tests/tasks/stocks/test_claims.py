@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stonk_trainer.tasks.stocks.claims import find_claims
+from stonk_trainer.tasks.stocks.claims import book_of, claims_of
 from stonk_trainer.tasks.stocks.facts import Fact
+from stonk_trainer.tasks.stocks.words import read
 
 FACTS = (
     Fact("company", "Apple Inc.", "text", "Apple Inc."),
@@ -32,6 +33,11 @@ FACTS = (
         "Apple beats estimates by 5% on iPhone sales",
     ),
 )
+
+
+def find_claims(text, facts):
+    book = book_of(facts)
+    return claims_of(text, read(text, book.phrases), book)
 
 
 def grounded(text):
@@ -69,6 +75,14 @@ def grounded(text):
         ("Its diluted earnings per share was $6.11 for the year.", ["financials/Diluted EPS"]),
         ("Net income is 25% of revenue here.", ["financials/NetIncomeLoss vs financials/Total Revenue"]),
         ("Apple beats estimates by 5% thanks to iPhone demand.", ["headline_1"]),
+        ("The 5-day is $170.40 and the 20-day is $171.80.", ["sma_5", "sma_20"]),
+        ("The share rose 2.3% in one day and 4.1% in five.", ["change_1d", "change_5d"]),
+        ("The 1-day and 5-day changes are +2.3% and +4.1% in turn.", ["change_1d", "change_5d"]),
+        ("Its averages, which stand at $170.40 and $171.80, lie below.", ["sma_5", "sma_20"]),
+        ("The share lost $0.82 and then gained $3.95 on the next day.", ["close_1d_ago vs close_2d_ago", "change_1d"]),
+        ("It rose 4.1% in five days, or about 0.8% per day.", ["change_5d", "change_5d"]),
+        ("The gain of 2.3% is larger than its volatility of 1.53%.", ["change_1d", "volatility_20d"]),
+        ("The gap between the close and the 20-day average is $3.73.", ["close vs sma_20"]),
     ],
 )
 def test_a_plain_statement_of_a_fact_is_grounded_in_it(text, facts):
@@ -113,6 +127,12 @@ def test_a_plain_statement_of_a_fact_is_grounded_in_it(text, facts):
         "Total Revenue: $394.33B\nDiluted EPS: $6.11",
         "Confidence: 50% to 100%",
         "It closed at \uff11\uff17\uff15.53 dollars on this day.",
+        "The share rose 4.1% over the last quarter.",  # a span that is not shown
+        "The share rose 4.1% since the start of the year.",
+        "The gain of 1.2% is larger than the volatility of 1.53%.",
+        "It rose 4.1% in five days, or about 2.3% per day.",
+        "The share moved from $175.53 to $171.80 in a week.",
+        "It is $3.95 above its 20-day average of $171.80.",  # the gain of the day, as a distance
     ],
 )
 def test_a_false_or_wordless_number_is_not_grounded(text):
@@ -120,8 +140,27 @@ def test_a_false_or_wordless_number_is_not_grounded(text):
     assert any(claim.false for claim in claims) or not any(claim.grounded for claim in claims)
 
 
+@pytest.mark.parametrize(
+    "text, true",
+    [
+        ("The close is the highest of the last two days.", True),
+        ("The close is the lowest of all closes shown.", False),
+        ("It closed higher on 1 of the last 2 days.", True),
+        ("It closed higher on 2 of the last 2 days.", False),
+        ("The longer average is below the close.", True),
+        ("It closed higher on 3 of the last 5 days.", False),  # not all of them are shown
+        ("Its insiders were buying all week.", False),  # no headline tells of it
+        ("Apple beats estimates, as the headline has it.", True),
+    ],
+)
+def test_statements_without_a_number_are_checked_too(text, true):
+    claims = find_claims(text, FACTS)
+    assert not any(claim.counts for claim in claims)
+    assert not any(claim.false for claim in claims) if true else any(claim.false for claim in claims)
+
+
 def test_a_move_told_backwards_in_time_is_not_grounded():
-    assert grounded("The share fell from $175.53 to $171.58.") == ["close", None]
+    assert grounded("The share fell from $175.53 to $171.58.") == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +181,7 @@ def test_evidence_points_where_the_fact_does(text, direction):
 
 
 def test_numbers_that_are_no_claim_about_the_data_are_left_out():
-    text = "In 2023 it rose on 3 of 5 days. I expect 1.2% with 63% confidence. The S&P 500 on 2023-05-01 was calm."
+    text = "In 2023 it had 3 shops in 5 towns. I expect 1.2% with 63% confidence. The S&P 500 on 2023-05-01 was calm."
     assert find_claims(text, FACTS) == []
 
 

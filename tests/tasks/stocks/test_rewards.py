@@ -153,12 +153,16 @@ def test_without_one_readable_answer_everything_is_zero_and_the_problem_is_named
     assert result["problem"] and result["forecast"] is None
 
 
-def test_mixed_evidence_lies_between_and_neutral_evidence_in_the_middle():
+def test_mixed_evidence_lies_between_and_evidence_for_neither_side_supports_nothing():
     mixed = "The share rose 2.3% today and 4.1% over 5 days, and it fell 5.4% over 20 days in all."
     neutral = "The share closed at $175.53 with a 20-day volatility of 1.50% on a volume of 53.2M, which shows little."
+    tie = "The share rose 4.1% over 5 days, and it fell 5.4% over 20 days, and it closed at $175.53 today."
     assert 0.5 < score(answer(mixed), row())["coherence"] < 1
-    assert score(answer(neutral), row())["coherence"] == 0.5
     assert score(answer(mixed, "DOWN"), row())["coherence"] < 0.1
+    for text in (neutral, tie):
+        for direction in ("UP", "DOWN"):
+            assert of_reasoning(text, direction) < 0.1
+    assert score(answer(tie + " I expect it to rise."), row())["coherence"] == 0.5
 
 
 def test_a_risk_named_beside_a_firm_outlook_is_not_a_contradiction():

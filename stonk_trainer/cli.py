@@ -25,6 +25,19 @@ COMMANDS = {
         "--log runs/demo/stage1/training_log.jsonl --rebuild",
     ),
     "report": ("stonk_trainer.evaluation.report", "main", "a run as one web page", "runs/demo"),
+    "data": ("stonk_trainer.data", "main", "fetch the daily prices of a ticker", "fetch BTC-USD --out BTC-USD.csv"),
+    "codec": (
+        "stonk_trainer.tasks.btc.codec_commands",
+        "main",
+        "prices <-> tokens: train, encode, decode, inspect a codec",
+        "train --config btc/codec",
+    ),
+    "forecast": (
+        "stonk_trainer.tasks.btc.forecast",
+        "main",
+        "paths a price may take; judged against GARCH",
+        "--model runs/btc/demo/rl/best_model --horizon 30 --paths 500",
+    ),
     "merge": ("stonk_trainer.models", "merge_main", "adapter -> full checkpoint", "runs/stage1/best_adapter merged"),
 }
 

@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> None:
     source = args.model.model_name_or_path, args.train.output_dir, args.model.model_revision
     train = task.rl_dataset(args.task, "train")
     validation = task.rl_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
-    models.load_tokenizer(models.locate_model(*source, merge=False), args.model.model_revision)
+    tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False), args.model.model_revision)
+    task.check_tokenizer(args.task, tokenizer, source[0])
     check_batches(len(train), args.train)
     if args.run.dry_run:
         return
@@ -48,14 +49,17 @@ def main(argv: list[str] | None = None) -> None:
         callbacks=[
             callbacks.RunLog(run_log),
             callbacks.MarketStatistics(run_log, args.run.stats_window),
-            callbacks.Milestone(args.run, args.train.output_dir),
         ],
     )
+    if args.run.milestone_evaluations:
+        trainer.add_callback(callbacks.Milestone(args.run, args.train.output_dir))
     if args.run.kl_target is not None:
         trainer.add_callback(callbacks.AdaptiveKL(trainer, args.run.kl_target))
     callbacks.watch(trainer)
     trainer.train(resume_from_checkpoint=args.train.resume_from_checkpoint)
-    log.info("saved %s", models.save_best(trainer))
+    best = models.save_best(trainer)
+    task.add_to_model(args.task, best)
+    log.info("saved %s", best)
 
 
 def check_batches(rows: int, config) -> None:

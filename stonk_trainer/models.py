@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def locate_model(name: str, output_dir: str | Path, revision: str = "main", merg
             return str(embedded_model(name))
     check_folder(name)
     return str(path) if path.is_dir() else _on_the_hub(name, revision)
+
+
+def write_new(make: Callable[[Path], None], folder: Path) -> str:
+    """A model with random weights: `make` writes it into `folder`, once, on rank 0."""
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():
+        if PartialState().is_main_process:
+            make(folder)
+    return str(folder)
 
 
 def check_folder(name: str) -> None:
@@ -90,15 +101,13 @@ def _on_the_hub(name: str, revision: str) -> str:
 
 
 def load_tokenizer(name: str, revision: str = "main"):
-    """The tokenizer of a located model, padding on the left as generation needs it. It must have a chat template."""
+    """The tokenizer of a located model, padding on the left as generation needs it."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left", truncation_side="left")
     except (OSError, ValueError) as error:
         raise UserError(f"model {name} has no tokenizer that can be read: {error}") from error
-    if tokenizer.chat_template is None:
-        raise UserError(f"model {name} has no chat template: start from an instruct model, or add chat_template.jinja")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -42,7 +42,16 @@ ALIASES = {
     "steps": "max_steps",
 }
 
-EXAMPLES = {"sft": "warmup", "grpo": "stage1 --lr 2e-5", "eval": "eval --models runs/demo/stage1/best_model"}
+EXAMPLES = {
+    "sft": "stocks/demo/warmup",
+    "grpo": "stocks/demo/stage1 --lr 2e-5",
+    "eval": "stocks/demo/eval --models runs/demo/stage1/best_model",
+}
+
+NEW_MODEL = "new"  # as model_name_or_path: random weights, of the sizes the task's keys say
+
+# `algorithm: reinforce`, in TRL's keys.
+REINFORCE = {"loss_type": "dr_grpo", "scale_rewards": "none", "beta": 0.0, "num_iterations": 1}
 
 # Choices that TRL documents but declares as plain strings: without them a typo surfaces steps into the run.
 CHOICES = {
@@ -72,6 +81,17 @@ class SFTRun:
 class GRPORun(SFTRun):
     """Keys of `stonk grpo` beyond TRL's."""
 
+    algorithm: Literal["grpo", "reinforce"] = field(
+        default="grpo",
+        metadata={
+            "help": "grpo: as TRL's keys say. reinforce: on-policy, the group's mean as baseline, no clipping, no "
+            "scaling by the spread, no KL."
+        },
+    )
+    batch_episodes: int | None = field(
+        default=None,
+        metadata={"help": "Prompts per batch: sets per_device_train_batch_size to this x num_generations."},
+    )
     kl_target: float | None = field(
         default=None,
         metadata={"help": "Steer beta so that the KL to the reference stays near this value (nats per token)."},
@@ -83,7 +103,9 @@ class GRPORun(SFTRun):
     milestone_loss_std: float = field(
         default=0.5, metadata={"help": "Milestone: standard deviation of the recent losses below this."}
     )
-    milestone_evaluations: int = field(default=2, metadata={"help": "Milestone: over this many evaluations in a row."})
+    milestone_evaluations: int = field(
+        default=2, metadata={"help": "Milestone: over this many evaluations in a row; 0: it is not judged."}
+    )
     stop_at_milestone: bool = field(default=False, metadata={"help": "End the run when the milestone is reached."})
 
 
@@ -170,8 +192,7 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
     quiet_imports()
     argv = list(sys.argv[1:] if argv is None else argv)
     command = f"stonk {trainer} {shlex.join(argv)}"
-    path, flags = _take_option(argv, "--config")
-    file_values = read_yaml(path) if path else {}
+    path, file_values, flags = _read_config(argv)
     flag_task, flags = _take_option(flags, "--task")
     task_name = flag_task or file_values.get("task")
     if task_name is None and {"-h", "--help"} & set(flags):
@@ -181,20 +202,13 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
         raise UserError(f"no task: give --config RECIPE or --task, one of {', '.join(tasks.TASKS)}")
     task = tasks.load(str(task_name))
     parser = _make_parser(trainer, task)
-    values: dict[str, Any] = {}
-    spelled: dict[str, str] = {}
-    for key, value in file_values.items():
-        canonical = _canonical(key, parser, trainer)
-        if canonical in values:
-            raise UserError(f"{path}: {spelled[canonical]} and {key} are the same key; keep one")
-        spelled[canonical] = key
-        values[canonical] = _parse_file_value(parser, path, canonical, value)
-    flags = [_canonical_flag(flag, parser, trainer) for flag in flags]
-    namespace = _parse_flags(parser, flags)
-    values |= namespace
+    values, given_as_flags = _merge(parser, path, file_values, flags, trainer)
     given = set(values)
     if trainer != "eval":
         _fill_in(parser, values)
+    if trainer == "grpo":
+        _fill_in_rl(parser, values, given_as_flags)
+    _fill_in_task(values, task.settings_from(values, trainer))
     if trainer == "grpo":
         _check_groups(parser, values)
     here = {} if "use_cpu" in values or _has_accelerator() else {"use_cpu": True}  # of this machine, not of the recipe
@@ -205,9 +219,47 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
         train = run
     else:
         run, train, model, task_args = parts
+        task_args.model = None if model.model_name_or_path == NEW_MODEL else model.model_name_or_path
     args = Arguments(trainer, train, run, model, task_args, values, command)
     _check(args, given)
     return task, args
+
+
+def load_command(argv: list[str], command: str, arguments: type, example: str) -> Any:
+    """Parse `--config FILE` and flags of a command that trains nothing into its dataclass `arguments`.
+
+    As strict as a trainer's recipe; a file's `task:` is left aside. Raises UserError likewise.
+    """
+    quiet_imports()
+    path, file_values, flags = _read_config(argv)
+    file_values.pop("task", None)
+    parser = _strict_parser(
+        (arguments,), f"stonk {command}", (arguments.__doc__ or "").partition("\n")[0], f"stonk {command} {example}"
+    )
+    values, _ = _merge(parser, path, file_values, flags, command)
+    return _build(parser, values, path)[0]
+
+
+def _read_config(argv: list[str]) -> tuple[str | None, dict[str, Any], list[str]]:
+    """(the recipe's name, its values, the flags besides)."""
+    path, flags = _take_option(argv, "--config")
+    return path, read_yaml(path) if path else {}, flags
+
+
+def _merge(
+    parser, path: str | None, file_values: dict[str, Any], flags: list[str], trainer: str
+) -> tuple[dict[str, Any], set[str]]:
+    """The values of file and flags under the parser's own keys, and which of them came as flags."""
+    values: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
+    for key, value in file_values.items():
+        canonical = _canonical(key, parser, trainer)
+        if canonical in values:
+            raise UserError(f"{path}: {spelled[canonical]} and {key} are the same key; keep one")
+        spelled[canonical] = key
+        values[canonical] = _parse_file_value(parser, path, canonical, value)
+    namespace = _parse_flags(parser, [_canonical_flag(flag, parser, trainer) for flag in flags])
+    return values | namespace, set(namespace)
 
 
 def _take_option(flags: list[str], option: str) -> tuple[str | None, list[str]]:
@@ -275,26 +327,37 @@ def read_yaml(name: str) -> dict[str, Any]:
 
 def _make_parser(trainer: str, task: ModuleType):
     """TRL's parser over the dataclasses of this trainer and task; its errors are UserErrors."""
-    from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser
-
-    class Parser(TrlParser):
-        def error(self, message):
-            raise UserError(message)
+    from trl import GRPOConfig, ModelConfig, SFTConfig
 
     config = {"sft": (SFTRun, SFTConfig), "grpo": (GRPORun, GRPOConfig), "eval": (EvalRun,)}[trainer]
-    parser = Parser(
+    parser = _strict_parser(
         (*config, ModelConfig, task.Arguments),
-        allow_abbrev=False,
-        prog=f"stonk {trainer}",
-        usage=f"stonk {trainer} --config RECIPE.yaml [--key value ...]",
-        description="Every key of a recipe is a flag. Short forms: "
+        f"stonk {trainer}",
+        "Every key of a recipe is a flag. Short forms: "
         + ", ".join(f"--{alias} ({key})" for alias, key in ALIASES.items()),
-        epilog=f"example: stonk {trainer} --config stocks/demo/{EXAMPLES[trainer]}",
+        f"stonk {trainer} --config {EXAMPLES[trainer]}",
     )
     for action in parser._actions:
         if action.dest in CHOICES[trainer]:
             action.choices = CHOICES[trainer][action.dest]
     return parser
+
+
+def _strict_parser(dataclasses: tuple[type, ...], prog: str, description: str, example: str):
+    from trl import TrlParser
+
+    class Parser(TrlParser):
+        def error(self, message):
+            raise UserError(message)
+
+    return Parser(
+        dataclasses,
+        allow_abbrev=False,
+        prog=prog,
+        usage=f"{prog} --config RECIPE.yaml [--key value ...]",
+        description=description,
+        epilog=f"example: {example}",
+    )
 
 
 def _action(parser, key: str):
@@ -379,6 +442,36 @@ def _fill_in(parser, values: dict[str, Any]) -> None:
         values.setdefault("eval_steps", values.get("save_steps", parser.get_default("save_steps")))
 
 
+def _fill_in_rl(parser, values: dict[str, Any], flags: set[str]) -> None:
+    """What `algorithm` and `batch_episodes` mean in TRL's keys."""
+    if values.get("algorithm") == "reinforce":
+        for key, value in REINFORCE.items():
+            if values.setdefault(key, value) != value:
+                raise UserError(
+                    f"{key}: {values[key]} does not go with algorithm: reinforce, which means {key}: {value}; "
+                    "set algorithm: grpo"
+                )
+    if values.get("batch_episodes") is not None:
+        if "per_device_train_batch_size" in flags and "batch_episodes" not in flags:
+            del values["batch_episodes"]  # the flag says it in other words, and wins over the file
+        elif "per_device_train_batch_size" in values and ("batch_episodes" in flags) == (
+            "per_device_train_batch_size" in flags
+        ):
+            raise UserError("batch_episodes and per_device_train_batch_size say the same: keep one")
+        else:
+            group = values.get("num_generations", parser.get_default("num_generations"))
+            values["per_device_train_batch_size"] = values["batch_episodes"] * group
+
+
+def _fill_in_task(values: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Keys of the trainer that follow from the task's; a recipe cannot say otherwise."""
+    for key, value in settings.items():
+        if values.setdefault(key, value) != value:
+            raise UserError(
+                f"{key}: {values[key]} does not go with this task, which needs {key}: {value}; leave it out"
+            )
+
+
 def _has_accelerator() -> bool:
     import torch
 
@@ -416,10 +509,12 @@ def _check_groups(parser, values: dict[str, Any]) -> None:
 # Ranges that the libraries below do not check, or check only in the middle of a run.
 POSITIVE = (
     "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps learning_rate temperature "
-    "num_train_epochs max_completion_length max_length lora_r lora_alpha kl_target stats_window milestone_evaluations "
-    "batch_size num_generations_eval lag trials"
+    "num_train_epochs max_completion_length max_length lora_r lora_alpha kl_target stats_window "
+    "batch_size num_generations_eval lag trials batch_episodes"
 ).split()
-NOT_NEGATIVE = "beta seed cost_bps max_grad_norm weight_decay warmup_steps lora_dropout milestone_loss_std".split()
+NOT_NEGATIVE = (
+    "beta seed cost_bps max_grad_norm weight_decay warmup_steps lora_dropout milestone_loss_std milestone_evaluations"
+).split()
 MAY_BE_ZERO = {"eval": ["temperature"]}  # the most probable answer
 
 
@@ -453,7 +548,13 @@ def _check(args: Arguments, given: set[str]) -> None:
         beta = getattr(args.train, "beta", 0)
         what = f"beta: {beta} has nothing to refer to: " if beta else ""
         raise UserError(f"{what}model_name_or_path is missing: give --model, or Stage I's model with --stage1_model")
-    check_folder(model.model_name_or_path)
+    if model.model_name_or_path == NEW_MODEL:
+        if args.trainer != "sft":
+            raise UserError(
+                f"model_name_or_path: {NEW_MODEL}: RL needs a model that has learnt: train one with stonk sft"
+            )
+    else:
+        check_folder(model.model_name_or_path)
     _check_output(args.train.output_dir, [model.model_name_or_path])
     if args.train.max_steps == 0:
         raise UserError("max_steps: 0 trains nothing: leave it out for num_train_epochs, or give a positive number")

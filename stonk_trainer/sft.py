@@ -1,13 +1,15 @@
 """Supervised fine-tuning: `stonk sft --config stocks/warmup`, or `python -m stonk_trainer.sft`.
 
 Parse, find the model, build the data, train with TRL's SFTTrainer, save. For stocks this is the warm-up: it teaches
-the form of an answer and to cite the data, and nothing about the outcome.
+the form of an answer and to cite the data, and nothing about the outcome. For btc it is pretraining and SFT on tokens.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.recipe import load_recipe
+from stonk_trainer.recipe import NEW_MODEL, load_recipe
 from stonk_trainer.terminal import log, start_log
 
 
@@ -22,10 +24,14 @@ def main(argv: list[str] | None = None) -> None:
 
     start_log()
     set_seed(args.train.seed)
-    source = args.model.model_name_or_path, args.train.output_dir, args.model.model_revision
     train = task.sft_dataset(args.task, "train")
     validation = task.sft_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
+    name, folder = args.model.model_name_or_path, Path(args.train.output_dir)
+    if name == NEW_MODEL:
+        name = models.write_new(lambda path: task.new_model(args.task, path, args.train.seed), folder / "new_model")
+    source = name, folder, args.model.model_revision
     tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False), args.model.model_revision)
+    task.check_tokenizer(args.task, tokenizer, name)
     check_lengths(train, tokenizer, args.train)
     if args.run.dry_run:
         return
@@ -42,7 +48,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     callbacks.watch(trainer)
     trainer.train(resume_from_checkpoint=args.train.resume_from_checkpoint)
-    log.info("saved %s", models.save_best(trainer))
+    best = models.save_best(trainer)
+    task.add_to_model(args.task, best)
+    log.info("saved %s", best)
 
 
 def check_lengths(rows, tokenizer, config) -> None:
@@ -50,11 +58,7 @@ def check_lengths(rows, tokenizer, config) -> None:
 
     TRL keeps the start of a cut sequence, so a row whose prompt alone fills `max_length` teaches nothing.
     """
-    prompts, completions = list(rows["prompt"]), list(rows["completion"])
-    wholes = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    opened = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)
-    prompt_lengths = [len(ids) for ids in opened["input_ids"]]
-    lengths = [len(ids) for ids in tokenizer.apply_chat_template(wholes, return_dict=True)["input_ids"]]
+    prompt_lengths, lengths = _token_lengths(rows, tokenizer)
     limit = config.max_length or max(lengths)
     cut = sum(length > limit for length in lengths)
     empty = sum(length >= limit for length in prompt_lengths)
@@ -68,6 +72,17 @@ def check_lengths(rows, tokenizer, config) -> None:
             f"max_length {limit} cuts {cut} of {len(lengths)} rows ({empty} lose their whole answer): "
             f"set it to {max(lengths)}"
         )
+
+
+def _token_lengths(rows, tokenizer) -> tuple[list[int], list[int]]:
+    """(tokens of each row's prompt, tokens of each row); rows of tokens have no prompt."""
+    if "input_ids" in rows.column_names:
+        return [0] * len(rows), [len(ids) for ids in rows["input_ids"]]
+    prompts, completions = list(rows["prompt"]), list(rows["completion"])
+    wholes = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    opened = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)
+    whole_ids = tokenizer.apply_chat_template(wholes, return_dict=True)["input_ids"]
+    return [len(ids) for ids in opened["input_ids"]], [len(ids) for ids in whole_ids]
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def model_records(task, args, rows: list[dict]) -> dict[str, list[dict]]:
     records = {}
     for name, path in located.items():
         set_seed(run.seed)
-        completions = generate(path, [row["prompt"] for row in rows], args, label=name)
+        completions = generate(task, path, [row["prompt"] for row in rows], args, label=name)
         read = task.evaluate(args.task, rows, completions)
         records[name] = [{**r, "completion": text} for r, text in zip(read, completions, strict=True)]
     return records
@@ -151,7 +151,7 @@ def recall_of_outcomes(task, args, rows: list[dict], records: dict[str, list[dic
     return found
 
 
-def generate(path: str, prompts: list, args, label: str) -> list[str]:
+def generate(task, path: str, prompts: list, args, label: str) -> list[str]:
     """One completion per prompt (chat messages), in batches of equal work; longest prompts first."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -161,6 +161,7 @@ def generate(path: str, prompts: list, args, label: str) -> list[str]:
 
     run = args.run
     tokenizer = models.load_tokenizer(path, args.model.model_revision)
+    task.check_tokenizer(args.task, tokenizer, label)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     model = AutoModelForCausalLM.from_pretrained(
         path,

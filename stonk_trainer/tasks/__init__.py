@@ -7,7 +7,7 @@ from types import ModuleType
 
 from stonk_trainer.errors import UserError
 
-TASKS = {"stocks": "stonk_trainer.tasks.stocks"}
+TASKS = {"stocks": "stonk_trainer.tasks.stocks", "btc": "stonk_trainer.tasks.btc"}
 
 
 def load(name: str) -> ModuleType:

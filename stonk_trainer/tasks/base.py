@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -12,18 +14,44 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
+@dataclass
+class TaskArguments:
+    """What every task's recipe keys have."""
+
+    model: str | None = field(default=None, init=False)  # the model a training run starts from; None: a new one
+
+
 class Task(Protocol):
     """The contract between a task and `sft.py`, `grpo.py` and `evaluation/`."""
 
-    Arguments: type  # dataclass of the task's recipe keys; has `reward`, the names of the reward functions
+    Arguments: type[TaskArguments]  # the task's recipe keys; has `reward`, the names of the reward functions
+
+    @staticmethod
+    def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
+        """Keys of the trainer that follow from the task's keys in `values`."""
+
+    @staticmethod
+    def new_model(args: Any, folder: Path, seed: int) -> None:
+        """Write a model with random weights and its tokenizer into `folder`. UserError where the task has no such."""
+
+    @staticmethod
+    def check_tokenizer(args: Any, tokenizer: Any, name: str) -> None:
+        """Raise UserError when the model `name` with this tokenizer cannot do this task."""
+
+    @staticmethod
+    def add_to_model(args: Any, folder: Path) -> None:
+        """Write what goes with a trained model beside it."""
 
     @staticmethod
     def sft_dataset(args: Any, split: str) -> Dataset:
-        """Rows for SFTTrainer: `prompt` and `completion` as chat messages. `split`: train, validation or test."""
+        """Rows for SFTTrainer: `prompt` and `completion` as chat messages, or tokens as `input_ids` and `labels`.
+
+        `split`: train, validation or test.
+        """
 
     @staticmethod
     def rl_dataset(args: Any, split: str) -> Dataset:
-        """Rows for GRPOTrainer: `prompt` as chat messages, and the columns the reward functions read."""
+        """Rows for GRPOTrainer: `prompt` as chat messages or text, and the columns the reward functions read."""
 
     @staticmethod
     def reward_functions(args: Any) -> list[Callable[..., list[float]]]:

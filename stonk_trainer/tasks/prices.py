@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from datetime import date
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -17,36 +17,27 @@ _COLUMNS = {name: name for name in ("date", "close", "open", "volume", "ticker")
 def read_price_csv(path: str | Path) -> pd.DataFrame:
     """Read daily prices: columns `date` (ISO) and `close`, and `open`, `volume`, `ticker` where present.
 
-    Header names may be in any case; other columns are ignored; rows may be in any order. Without a ticker column the
-    file's name is the ticker. Returns columns ticker, date (datetime64), close, open, volume (NaN where absent).
+    Header names may be in any case; other columns are ignored; rows may be in any order; a time of day after the date
+    is ignored. Before the header may stand comments (`# ...`, or a line with an address, as CryptoDataDownload writes).
+    The two or three header rows of yfinance are read too, and name the ticker; where nothing does, the file's name is
+    the ticker. Returns columns ticker, date (datetime64), close, open, volume (NaN where absent).
 
     Raises UserError for a missing column, and for bad rows with their line numbers: an unreadable date, a price that
     is not a positive number, a day that stands twice.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not lines:
-        raise UserError(f"{path} is empty")
-    header = [_COLUMNS.get(name.strip().lower()) for name in next(csv.reader(lines[:1]))]
-    missing = [name for name in ("date", "close") if name not in header]
-    if missing:
-        raise UserError(f"{path} has no column {' and '.join(missing)} (found: {lines[0][:80]})")
+    header, ticker, lines = _split_header(_read_lines(path), path)
     rows, bad, seen = [], [], {}
-    for number, cells in enumerate(csv.reader(lines[1:]), start=2):
-        if not any(cell.strip() for cell in cells):
-            continue
-        cell = {name: value.strip() for name, value in zip(header, cells, strict=False) if name}
+    for number, cells in lines:
+        cell = {name: value for name, value in zip(header, cells, strict=False) if name}
         try:
-            row = _row(cell, default_ticker=path.stem)
+            row = _row(cell, default_ticker=ticker)
         except ValueError as error:
             bad.append(f"line {number}: {error}")
             continue
         key = (row["ticker"], row["date"])
         if key in seen:
-            bad.append(f"line {number}: {row['date']} stands already on line {seen[key]}")
+            bad.append(f"line {number}: {row['date']} stands already on line {seen[key]} (one row per day)")
             continue
         seen[key] = number
         rows.append(row)
@@ -60,11 +51,78 @@ def read_price_csv(path: str | Path) -> pd.DataFrame:
     return frame
 
 
+_Lines = list[tuple[int, list[str]]]  # line number in the file, cells
+
+
+def _read_lines(path: Path) -> _Lines:
+    """The lines that hold anything."""
+    try:
+        reader = csv.reader(path.read_text(encoding="utf-8-sig").split("\n"))
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    lines = [(number, cells) for number, cells in lines if any(cells)]
+    if not lines:
+        raise UserError(f"{path} is empty")
+    return lines
+
+
+def _split_header(lines: _Lines, path: Path) -> tuple[list[str | None], str, _Lines]:
+    """What each column is (None: not needed), the ticker of rows that name none, and the lines after the header.
+
+    yfinance writes `Price,Close,Open,...`, then `Ticker,BTC-USD,BTC-USD,...`, then `Date,,,...`; the first two also
+    stand in the other order, and the third may be missing or `Ticker` be empty.
+    """
+    while len(lines) > 1 and _is_comment(lines[0][1]):
+        lines = lines[1:]
+    first, names, ticker, used = lines[0][1], [], None, 0
+    for _, cells in lines[:3]:
+        corner, *rest = cells
+        if not names and "close" in _lower(cells):
+            names = _lower(cells)
+        elif not ticker and _names_ticker(corner.lower(), rest) and (names or corner):
+            ticker = rest[0]
+        elif names and corner.lower() == "date" and not any(rest):
+            names[0] = "date"
+        else:
+            break
+        used += 1
+    names = names or _lower(first)
+    if ticker and names[0] in ("price", ""):
+        names[0] = "date"
+    header = [_COLUMNS.get(name) for name in names]
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice:
+        raise UserError(
+            f"{path} has {header.count(twice)} columns {twice}: keep one (several tickers: one row per day and "
+            "ticker with a column ticker, or a file each)"
+        )
+    missing = [name for name in ("date", "close") if name not in header]
+    if missing:
+        raise UserError(f"{path} has no column {' and '.join(missing)} (found: {','.join(first)[:80]})")
+    return header, ticker or path.stem, lines[used:]
+
+
+def _lower(cells: list[str]) -> list[str]:
+    return [cell.lower() for cell in cells]
+
+
+def _is_comment(cells: list[str]) -> bool:
+    return "close" not in _lower(cells) and (cells[0].startswith("#") or any("://" in cell for cell in cells))
+
+
+def _names_ticker(corner: str, rest: list[str]) -> bool:
+    """Whether a line is yfinance's row of tickers, all the same; without the word Ticker, a row of numbers is none."""
+    if corner == "ticker":
+        return len(set(rest)) == 1
+    return corner == "" and len(rest) > 1 and len(set(rest)) == 1 and not _is_number(rest[0])
+
+
 def _row(cell: dict[str, str], default_ticker: str) -> dict:
     if "date" not in cell or "close" not in cell:
         raise ValueError("too few columns")
     try:
-        day = date.fromisoformat(cell["date"][:10])
+        day = datetime.fromisoformat(cell["date"]).date()
     except ValueError:
         raise ValueError(f"date {cell['date']!r} is not YYYY-MM-DD") from None
     return {
@@ -74,6 +132,14 @@ def _row(cell: dict[str, str], default_ticker: str) -> dict:
         "open": _positive("open", cell["open"]) if cell.get("open") else math.nan,
         "volume": _positive("volume", cell["volume"], zero=True) if cell.get("volume") else math.nan,
     }
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _positive(name: str, text: str, zero: bool = False) -> float:

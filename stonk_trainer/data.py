@@ -1,0 +1,147 @@
+"""`stonk data`: get data from elsewhere into files that every command reads.
+
+stonk data fetch BTC-USD --out BTC-USD.csv --start 2014-09-17
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+import threading
+import warnings
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from stonk_trainer.errors import UserError
+
+REQUEST_SECONDS = 10  # for one request
+FETCH_SECONDS = 60  # for all of them: yfinance makes up to a dozen, and tries some again
+PRICES = ["Open", "High", "Low", "Close"]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="stonk data", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    fetch_parser = commands.add_parser(
+        "fetch",
+        help="daily prices of a ticker, from Yahoo Finance",
+        description="Daily prices of one ticker from Yahoo Finance, adjusted for splits and dividends, as a CSV file.",
+        epilog="example: stonk data fetch BTC-USD --out BTC-USD.csv --start 2014-09-17",
+    )
+    fetch_parser.add_argument("ticker", metavar="TICKER", help="as Yahoo names it: BTC-USD, AAPL, ^GSPC")
+    fetch_parser.add_argument("--out", metavar="FILE", help="file to write or replace (default: TICKER.csv)")
+    fetch_parser.add_argument("--start", metavar="YYYY-MM-DD", help="first day (default: as far back as there is)")
+    fetch_parser.add_argument("--end", metavar="YYYY-MM-DD", help="last day (default: yesterday, the last whole day)")
+    fetch_parser.set_defaults(run=lambda args: fetch(args.ticker, args.out, args.start, args.end))
+
+    args = parser.parse_args(argv)
+    args.run(args)
+
+
+def fetch(ticker: str, out: str | None = None, start: str | None = None, end: str | None = None) -> Path:
+    """Write the daily prices of `ticker` from `start` to `end`, both included, to `out`; return its path.
+
+    Columns Date, Open, High, Low, Close, Volume; prices in the asset's currency, adjusted for splits and dividends; a
+    price that Yahoo does not know (0 or none) is left empty, and a day without a close left out. Today (UTC) is never
+    included: its close is not known yet. The file appears whole or not at all.
+
+    Raises UserError without yfinance, without the network, for a ticker without prices, and for days that are none.
+    """
+    if not ticker or any(letter.isspace() or letter in ",/\\" for letter in ticker):
+        raise UserError(f"{ticker!r} is not one ticker: give one as Yahoo names it, such as BTC-USD")
+    path = Path(out or f"{ticker}.csv").expanduser()
+    if path.is_dir():
+        raise UserError(f"--out: {path} is a folder: give a file")
+    first = _day("--start", start) if start else None
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    last = min(_day("--end", end), yesterday) if end else yesterday
+    if first and first > last:
+        raise UserError(f"--start: {first} lies after the last day, {last}")
+
+    frame = _download(ticker, first, last)
+    prices = frame[PRICES].where(frame[PRICES] > 0)
+    known = prices["Close"].notna()
+    table = prices.assign(Volume=frame["Volume"])[known]
+    if table.empty:
+        raise UserError(f"{ticker}: Yahoo has no close between {first or 'its first day'} and {last}")
+    table.index = table.index.strftime("%Y-%m-%d")
+    _write_whole(path, table.to_csv(index_label="Date", lineterminator="\n"))
+    left_out = f" ({(~known).sum()} without a close left out)" if not known.all() else ""
+    print(f"{path}: {len(table)} days, {table.index[0]} to {table.index[-1]}{left_out}")
+    return path
+
+
+def _download(ticker: str, first: date | None, last: date):
+    """yfinance's frame by day, with plain column names; its many lines of complaint become the reason of one error."""
+    try:
+        import yfinance
+    except ImportError as error:
+        raise UserError("stonk data fetch needs yfinance: pip install 'stonk-trainer[fetch]'") from error
+    bounds = {"start": first.isoformat()} if first else {"period": "max"}
+    bounds["end"] = (last + timedelta(days=1)).isoformat()  # yfinance leaves the end out
+    result, complaints = [], _Lines()
+    logger = logging.getLogger("yfinance")
+
+    def work() -> None:
+        try:
+            result.append(
+                yfinance.download(
+                    ticker, **bounds, auto_adjust=True, progress=False, threads=False, timeout=REQUEST_SECONDS
+                )
+            )
+        except Exception as error:  # yfinance's own, the HTTP library's and pandas': all mean that nothing came
+            complaints.lines.append(str(error) or type(error).__name__)
+
+    propagate, logger.propagate = logger.propagate, False
+    handlers, logger.handlers = logger.handlers, [complaints]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            thread.join(FETCH_SECONDS)
+    finally:
+        logger.propagate, logger.handlers = propagate, handlers
+    if thread.is_alive():
+        raise UserError(f"{ticker}: no answer from Yahoo within {FETCH_SECONDS} seconds: try again later")
+    if not result or result[0] is None or result[0].empty:
+        reason = complaints.lines[-1][:200] if complaints.lines else "no prices"
+        raise UserError(f"{ticker} could not be fetched from Yahoo ({reason}): check the ticker and the network")
+    frame = result[0]
+    return frame.droplevel("Ticker", axis=1) if frame.columns.nlevels == 2 else frame
+
+
+class _Lines(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage().strip())
+
+
+def _day(flag: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"{flag}: {text} is not a day (YYYY-MM-DD)") from None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside `path`, then rename: a torn file is never seen."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"--out: {path} cannot be written: {error}") from error
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)

@@ -1,0 +1,191 @@
+"""BTC: tokens of a price series' returns, a small GPT over them, and forecasts of the paths that may follow.
+
+codec (`stonk codec train`) → Stage 1, pretraining on many assets (`stonk sft`) → Stage 2, SFT on one asset → Stage 3,
+RL on what came after (`stonk grpo`) → `stonk forecast`. Any daily CSV takes the place of BTC.
+
+This module is the task object of `tasks/base.py`; what it needs is imported when called. The dates that split the data
+are the codec's: it is trained first, and every model folder holds a copy of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.base import TaskArguments
+
+REWARDS = ("token_acc", "return_mse", "crps", "pnl")
+
+
+@dataclass
+class Market:
+    """Recipe keys that say which prices are read, and how dates split them."""
+
+    dataset_name: str = field(
+        default="embedded:markets",
+        metadata={
+            "help": "Daily prices: a CSV file (date, close) or a folder of them, embedded:markets (20 S&P 500 "
+            "companies, BTC, ETH, LTC) or one of these alone, such as embedded:BTC.",
+            "aliases": ["--csv"],
+        },
+    )
+    tickers: list[str] | None = field(default=None, metadata={"help": "Only these series; all when left out."})
+    train_end: str | None = field(
+        default=None, metadata={"help": "Last day training may see, YYYY-MM-DD; left out: the codec's."}
+    )
+    validation_end: str | None = field(
+        default=None, metadata={"help": "Last day of validation; left out: the codec's. Test is the rest."}
+    )
+
+    def __post_init__(self):
+        check_days(self.train_end, self.validation_end)
+
+
+def check_days(train_end: str | None, validation_end: str | None) -> None:
+    from datetime import date
+
+    for name, value in (("train_end", train_end), ("validation_end", validation_end)):
+        try:
+            date.fromisoformat(value or "2000-01-01")
+        except ValueError:
+            raise UserError(f"{name}: {value} is not a day (YYYY-MM-DD)") from None
+    if train_end and validation_end and train_end >= validation_end:
+        raise UserError(f"validation_end: {validation_end} must come after train_end {train_end}")
+
+
+@dataclass
+class Arguments(TaskArguments, Market):
+    """Recipe keys of the btc task in `stonk sft` and `stonk grpo`."""
+
+    data: str | None = field(
+        default=None,
+        metadata={
+            "help": "Text file of tokens, a series per line (stonk codec encode), to pretrain on instead of prices; "
+            "the last tenth of each series is held out."
+        },
+    )
+    codec: str | None = field(
+        default=None, metadata={"help": "The codec: a folder or a .pt file; left out: the one in the model's folder."}
+    )
+    context_len: int = field(default=128, metadata={"help": "Tokens of a training window, or before a sampled future."})
+    horizon: int = field(default=32, metadata={"help": "Tokens sampled in RL: exactly so many, no more, no fewer."})
+    reward: list[str] = field(
+        default_factory=lambda: ["token_acc"],
+        metadata={"help": "Reward functions: token_acc, return_mse, crps, pnl; weigh several with reward_weights."},
+    )
+    cost_bps: float = field(
+        default=5.0, metadata={"help": "pnl: cost of trading, in hundredths of a percent of the amount traded."}
+    )
+    context_step: int | None = field(
+        default=None,
+        metadata={"help": "Tokens from one window or context to the next; left out: half a window in SFT, 1 in RL."},
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "RL contexts, drawn at random over the dates."}
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Validation contexts, drawn at random over the dates."}
+    )
+    sampling_seed: int = field(default=42, metadata={"help": "Seed of drawing contexts."})
+    gpt_hidden_size: int = field(default=64, metadata={"help": "A new GPT: width."})
+    gpt_layers: int = field(default=3, metadata={"help": "A new GPT: layers."})
+    gpt_heads: int = field(default=4, metadata={"help": "A new GPT: attention heads, a divisor of the width."})
+    gpt_positions: int = field(default=1024, metadata={"help": "A new GPT: the longest sequence, context and future."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("context_len", "horizon", "context_step", "gpt_hidden_size", "gpt_layers", "gpt_heads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be at least 1")
+        for name in ("max_train_samples", "max_eval_samples"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be at least 1; leave it out for all contexts")
+        if self.cost_bps < 0:
+            raise UserError(f"cost_bps: {self.cost_bps} must be 0 or more")
+        if self.gpt_hidden_size % (2 * self.gpt_heads):
+            raise UserError(
+                f"gpt_heads: {self.gpt_heads} heads of an even size do not make up gpt_hidden_size "
+                f"{self.gpt_hidden_size}"
+            )
+        if self.gpt_positions < self.context_len + self.horizon:
+            raise UserError(
+                f"gpt_positions: {self.gpt_positions} is less than context_len {self.context_len} + horizon "
+                f"{self.horizon}"
+            )
+        for name in self.reward:
+            if name not in REWARDS:
+                raise UserError(f"reward: {name} is not one of {', '.join(REWARDS)}")
+        if len(set(self.reward)) != len(self.reward) or not self.reward:
+            raise UserError(f"reward: {' '.join(self.reward) or '(empty)'}: name each reward once, and at least one")
+
+
+def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
+    """A sample is exactly `horizon` tokens, none of them an end: TRL would take it for cut off and learn nothing."""
+    if trainer != "grpo":
+        return {}
+    return {"max_completion_length": values.get("horizon", Arguments.horizon), "mask_truncated_completions": False}
+
+
+def new_model(args: Arguments, folder: Path, seed: int) -> None:
+    """Write a GPT with random weights, of the sizes in `args`, into `folder`."""
+    from stonk_trainer.tasks.btc import dataset, gpt
+
+    size = dataset.codec_of(args).config.codebook_size
+    shape = args.gpt_hidden_size, args.gpt_layers, args.gpt_heads, args.gpt_positions
+    gpt.new_gpt(folder, size, *shape, seed=seed)
+
+
+def check_tokenizer(args: Arguments, tokenizer, name: str) -> None:
+    """The model's tokens must be the codec's."""
+    from stonk_trainer.tasks.btc import dataset
+
+    dataset.check_tokenizer(dataset.codec_of(args), tokenizer, name)
+
+
+def add_to_model(args: Arguments, folder: Path) -> None:
+    """The codec goes with every model: whoever has the folder can forecast."""
+    from stonk_trainer.tasks.btc import dataset
+
+    dataset.codec_of(args).save_pretrained(folder / "codec")
+
+
+def sft_dataset(args: Arguments, split: str):
+    """Windows of tokens: `input_ids`, and for validation `labels` that leave the context out."""
+    from stonk_trainer.tasks.btc import dataset
+
+    return dataset.sft_rows(args, split)
+
+
+def rl_dataset(args: Arguments, split: str):
+    """Contexts as text, with what came after: `prompt`, `future_tokens`, `future_returns`, `scale`, and the row's
+    `ticker`, `date` (last day known), `label` and `next_return` (of the whole horizon)."""
+    from stonk_trainer.tasks.btc import dataset
+
+    return dataset.rl_rows(args, split)
+
+
+def reward_functions(args: Arguments):
+    """The reward functions named in `args.reward`, for TRL."""
+    from stonk_trainer.tasks.btc import dataset, rewards
+
+    return rewards.reward_functions(args.reward, dataset.codec_of(args), args.horizon, args.cost_bps)
+
+
+def record(args: Arguments, row: dict[str, Any], completion: str) -> dict[str, Any]:
+    """Columns of the run log: the row, and the direction and size of the sampled path over the whole horizon."""
+    from stonk_trainer.tasks.btc import dataset
+
+    return dataset.record(dataset.codec_of(args), row, completion)
+
+
+def run_log_name(args: Arguments) -> str:
+    return "training_log.jsonl"
+
+
+def _not_by_eval(*_):
+    raise UserError("stonk eval judges answers in text: judge a GPT of the btc task with `stonk forecast --evaluate`")
+
+
+evaluate = feature_table = closes = _not_by_eval

@@ -1,0 +1,173 @@
+"""Rows for the trainers, from prices through the codec to tokens. Every split is by date, the codec's."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.btc import Arguments, Market, check_days
+from stonk_trainer.tasks.btc.codec import Codec, load_codec
+from stonk_trainer.tasks.btc.returns import EMBEDDED, Series, load_series
+from stonk_trainer.tasks.btc.rewards import decode_futures
+from stonk_trainer.tasks.btc.tokens import (
+    SPECIALS,
+    TokenSeries,
+    contexts,
+    from_text,
+    read_tokens,
+    scoring_windows,
+    split_range,
+    to_text,
+    tokenise,
+    training_windows,
+)
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 0.1  # of each series of a token file, which has no dates
+
+
+def series_of(market: Market) -> list[Series]:
+    """The series a recipe names; `embedded:BTC` is one of `embedded:markets`."""
+    name = market.dataset_name
+    if name.startswith("embedded:") and name != EMBEDDED:
+        return load_series(EMBEDDED, [name.removeprefix("embedded:").upper()])
+    return load_series(name, market.tickers)
+
+
+def codec_of(args: Arguments) -> Codec:
+    """The codec a run uses: the one named, else the one in the folder of its model."""
+    inside = Path(args.model or "") / "codec"
+    if args.codec is None and not (inside / "config.json").is_file():
+        raise UserError(
+            f"codec: {args.model or 'the model'} holds none: give the folder or .pt file of a codec with --codec"
+        )
+    return _dated_codec(args.codec or str(inside), args.train_end, args.validation_end)
+
+
+@lru_cache(maxsize=8)
+def _dated_codec(name: str, train_end: str | None, validation_end: str | None) -> Codec:
+    codec = load_codec(name)
+    return with_dates(codec, name, train_end, validation_end)
+
+
+def with_dates(codec: Codec, name: str, train_end: str | None, validation_end: str | None) -> Codec:
+    """The codec with the dates that split the data: its own, or those of the recipe where it has none.
+
+    Raises UserError when there are none, or when the recipe's are others: what trains later must not see days that
+    an earlier stage held out, nor the other way round.
+    """
+    config = codec.config
+    for key, wanted in (("train_end", train_end), ("validation_end", validation_end)):
+        own = getattr(config, key)
+        if own and wanted and own != wanted:
+            raise UserError(
+                f"{key}: {wanted} is not the {own} that codec {name} was trained with; every stage uses the codec's "
+                f"dates: leave {key} out, or train a codec for the other date"
+            )
+        if not (own or wanted):
+            raise UserError(f"{key}: codec {name} does not say which days it has seen: give --{key} YYYY-MM-DD")
+        setattr(config, key, own or wanted)
+    check_days(config.train_end, config.validation_end)
+    return codec
+
+
+def check_tokenizer(codec: Codec, tokenizer, name: str) -> None:
+    """Raises UserError when a model's vocabulary is not this codec's codes and the special tokens."""
+    codes = len(tokenizer) - len(SPECIALS)
+    if codes != codec.config.codebook_size:
+        raise UserError(
+            f"model {name} knows {codes} market tokens and the codec has {codec.config.codebook_size} codes: give the "
+            "codec the model was trained with (a copy lies in its folder), or train a model on this codec's tokens"
+        )
+
+
+def sft_rows(args: Arguments, split: str):
+    """Windows of `context_len` tokens: of the token file `data`, or of the prices' days in `split`."""
+    from datasets import Dataset
+
+    if args.context_len < 2:
+        raise UserError(f"context_len: a window of {args.context_len} token has none to predict: give at least 2")
+    codec = codec_of(args)
+    if args.data:
+        lines = read_tokens(args.data, codec.config.codebook_size)
+        cuts = [len(tokens) - int(HELD_OUT * len(tokens)) for tokens in lines]
+        ranges = [
+            (tokens, 0, cut) if split == "train" else (tokens, cut, len(tokens))
+            for tokens, cut in zip(lines, cuts, strict=True)
+        ]
+    else:
+        ranges = [(series.tokens, *range_of(series, codec, split)) for series in _tokenised(args, codec)]
+    if split == "train":
+        step = args.context_step or max(1, args.context_len // 2)
+        rows = training_windows([tokens[first:end] for tokens, first, end in ranges], args.context_len, step)
+    else:
+        rows = scoring_windows(ranges, args.context_len)
+    return Dataset.from_list(rows)
+
+
+def _tokenised(args: Arguments, codec: Codec) -> list[TokenSeries]:
+    return [tokenise(series, codec) for series in series_of(args)]
+
+
+def range_of(series: TokenSeries, codec: Codec, split: str) -> tuple[int, int]:
+    return split_range(series.dates, split, codec.config.train_end, codec.config.validation_end)
+
+
+def rl_rows(args: Arguments, split: str):
+    """Contexts of `context_len` tokens with the `horizon` tokens after them, which lie whole in `split`."""
+    from datasets import Dataset
+
+    codec = codec_of(args)
+    rows = []
+    for series in _tokenised(args, codec):
+        first, end = range_of(series, codec, split)
+        for origin in contexts(first, end, args.context_len, args.horizon, args.context_step or 1):
+            rows.append(_row(series, origin, args.context_len, args.horizon))
+    if not rows:
+        raise UserError(
+            f"0 {split} contexts: a context of {args.context_len} tokens and a future of {args.horizon} fit in no "
+            f"series ({_span(args, codec, split)}): set a shorter --context-len or --horizon, or give more days"
+        )
+    wanted = args.max_train_samples if split == "train" else args.max_eval_samples
+    if wanted is not None and wanted < len(rows):
+        chosen = np.random.default_rng(args.sampling_seed).choice(len(rows), wanted, replace=False)
+        rows = [rows[i] for i in sorted(chosen)]
+    log.info("%d %s contexts from %s to %s", len(rows), split, rows[0]["date"], rows[-1]["date"])
+    return Dataset.from_list(rows)
+
+
+def _span(args: Arguments, codec: Codec, split: str) -> str:
+    config = codec.config
+    days = {"train": f"to {config.train_end}", "validation": f"{config.train_end} to {config.validation_end}"}
+    longest = max((np.diff(range_of(series, codec, split))[0] for series in _tokenised(args, codec)), default=0)
+    return f"{split} is {days.get(split, f'after {config.validation_end}')}: {longest} tokens at most"
+
+
+def _row(series: TokenSeries, origin: int, context_len: int, horizon: int) -> dict[str, Any]:
+    future = series.returns[origin : origin + horizon].ravel()
+    total = float(future.sum())
+    return {
+        "prompt": to_text(series.tokens[origin - context_len : origin]),
+        "future_tokens": series.tokens[origin : origin + horizon].tolist(),
+        "future_returns": future.tolist(),
+        "scale": series.scale,
+        "ticker": series.name,
+        "date": str(series.dates[origin - 1]),
+        "label": "UP" if total > 0 else "DOWN",
+        "next_return": float(np.expm1(total)),
+    }
+
+
+def record(codec: Codec, row: dict[str, Any], completion: str) -> dict[str, Any]:
+    """The row, and what the sampled path comes to: direction, and move as a fraction. One sample has no confidence."""
+    context, sample = from_text(row["prompt"]), from_text(completion)
+    days = decode_futures(codec, np.array([context]), np.array([sample]), np.array([row["scale"]]))
+    move = float(np.expm1(days.sum()))
+    known = {name: row[name] for name in ("ticker", "date", "label", "next_return")}
+    return {**known, "direction": "UP" if move > 0 else "DOWN", "confidence": None, "move": abs(move)}

@@ -1,0 +1,175 @@
+"""From a series of returns to tokens with dates, to the text file that holds them, and to windows a GPT learns from.
+
+Token id = code number; `<pad> <bos> <eos> <unk>` come after the codes. `all_tokens.txt` holds one series per line,
+integers between spaces: ordinary text to every tool that reads text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.btc.codec import Codec
+from stonk_trainer.tasks.btc.returns import Series, scale_of
+
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
+
+
+@dataclass(frozen=True)
+class TokenSeries:
+    """One asset as tokens. The oldest days that fill no patch are left out, so that the last token ends today."""
+
+    name: str
+    tokens: np.ndarray  # (n,) int64
+    dates: np.ndarray  # (n,) datetime64[D]: the last day of each token
+    returns: np.ndarray  # (n, patch_size) float64: the log returns each token stands for
+    scale: float  # standard deviation of the training days' returns: decoded returns times this are log returns
+
+
+def tokenise(series: Series, codec: Codec, factor: float = 1.0) -> TokenSeries:
+    """Encode a whole series, in units of the scale its days up to the codec's `train_end` have, times `factor`.
+
+    Raises UserError when there are too few such days, or fewer days than one patch.
+    """
+    patch = codec.config.patch_size
+    scale = scale_of(series, codec.config.train_end)
+    count = len(series.returns) // patch
+    if not count:
+        raise UserError(f"{series.name} has {len(series.returns)} returns, and one patch has {patch} days")
+    returns = series.returns[len(series.returns) - count * patch :]
+    scaled = torch.from_numpy((factor * returns / scale).astype(np.float32))[None]
+    return TokenSeries(
+        name=series.name,
+        tokens=codec.encode(scaled)[0].numpy(),
+        dates=series.dates[len(series.dates) - count * patch :].reshape(count, patch)[:, -1],
+        returns=returns.reshape(count, patch),
+        scale=scale / factor,
+    )
+
+
+def split_range(dates: np.ndarray, split: str, train_end: str, validation_end: str) -> tuple[int, int]:
+    """(first, end) of the tokens whose last day lies in a split; `dates` ascend. Validation and test start the day
+    after the one before ends."""
+    bounds = np.searchsorted(dates, np.array([train_end, validation_end], "datetime64[D]"), side="right")
+    edges = (0, int(bounds[0]), int(bounds[1]), len(dates))
+    which = ("train", "validation", "test").index(split)
+    return edges[which], edges[which + 1]
+
+
+# ---------------------------------------------------------------------------------------------------- text
+
+
+def make_tokenizer(codebook_size: int):
+    """A word-level tokenizer whose words are the code numbers."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = [*map(str, range(codebook_size)), *SPECIALS]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def to_text(tokens: Sequence[int]) -> str:
+    return " ".join(map(str, tokens))
+
+
+def from_text(text: str) -> list[int]:
+    return [int(word) for word in text.split()]
+
+
+def write_tokens(path: str | Path, lines: Sequence[np.ndarray]) -> None:
+    """One series per line; the file is there whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(to_text(tokens) + "\n" for tokens in lines))
+    temporary.replace(path)
+
+
+def read_tokens(path: str | Path, codebook_size: int) -> list[np.ndarray]:
+    """The series of a token file. Raises UserError naming the line of a word that is no token of this codec."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"data: {path} cannot be read: {error}") from error
+    series = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        word = next((word for word in words if not re.fullmatch(r"-?[0-9]{1,18}", word)), None)
+        if word is not None:
+            raise UserError(f"data: {path}, line {number}: {word!r} is no token; tokens are integers")
+        tokens = np.array(words, dtype=np.int64)
+        outside = tokens[(tokens < 0) | (tokens >= codebook_size)]
+        if outside.size:
+            raise UserError(
+                f"data: {path}, line {number}: token {outside[0]} is outside 0..{codebook_size - 1}, the codes of this "
+                "codec: give the codec that wrote the file, or encode the series again"
+            )
+        if tokens.size:
+            series.append(tokens)
+    if not series:
+        raise UserError(f"data: {path} holds no tokens")
+    return series
+
+
+# ---------------------------------------------------------------------------------------------------- windows
+
+
+def training_windows(series: Sequence[np.ndarray], length: int, step: int) -> list[dict]:
+    """Rows for SFTTrainer: `input_ids` of `length` tokens, a window every `step` of each series, its last tokens too.
+
+    Raises UserError when no series is that long.
+    """
+    rows = []
+    for tokens in series:
+        starts = list(range(0, len(tokens) - length + 1, step))
+        if starts and starts[-1] + length < len(tokens):
+            starts.append(len(tokens) - length)
+        rows += [{"input_ids": tokens[start : start + length].tolist()} for start in starts]
+    if not rows:
+        longest = max(map(len, series), default=0)
+        raise UserError(
+            f"0 training windows of context_len {length} tokens: the longest of {len(series)} series has {longest} "
+            f"before train_end; set --context-len to at most {longest}, or give more days"
+        )
+    return rows
+
+
+def scoring_windows(series: Sequence[tuple[np.ndarray, int, int]], length: int) -> list[dict]:
+    """Rows in which each token of [first, end) is predicted once, from at least half a window where there is one.
+
+    series: (tokens, first, end). Rows have `input_ids` and `labels`, -100 on what is only context. Raises UserError
+    when there is no such token.
+    """
+    rows = []
+    for tokens, first, end in series:
+        first = max(first, 1)  # the first token of a series follows nothing
+        for start in range(first, end, max(1, length // 2)):
+            stop = min(start + max(1, length // 2), end)
+            begin = max(0, stop - length)
+            labels = np.where(np.arange(begin, stop) >= start, tokens[begin:stop], -100)
+            rows.append({"input_ids": tokens[begin:stop].tolist(), "labels": labels.tolist()})
+    if not rows:
+        raise UserError("no tokens to validate on: no series has days between train_end and validation_end")
+    return rows
+
+
+def contexts(first: int, end: int, context_len: int, horizon: int, step: int) -> range:
+    """Origins o: tokens [o - context_len, o) are the context, [o, o + horizon) the future, which lies in [first, end)
+    whole; `step` tokens apart."""
+    return range(max(first, context_len), end - horizon + 1, step)

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl import GRPOTrainer
+from trl import GRPOTrainer, SFTTrainer
 
 from stonk_trainer import __version__
 from stonk_trainer.terminal import log, log_to
@@ -64,6 +65,25 @@ class ScoredGRPOTrainer(GRPOTrainer):
                 if isinstance(callback, CompletionCallback):
                     callback.on_completions(self.args, self.state, self.control, records, training)
         return rewards_BF
+
+
+class SmallVocabularySFTTrainer(SFTTrainer):
+    """TRL's SFTTrainer with the model's own loss, which is the same one.
+
+    TRL computes logits in tiles, to save memory where the vocabulary is large, and their entropy; over a few hundred
+    market tokens that is a tenth of the time of a step (`benchmarks/btc.py`).
+    """
+
+    LARGEST = 4096
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = Trainer.compute_loss(self, model, inputs, True, num_items_in_batch)
+        with torch.no_grad():
+            told = inputs["labels"][:, 1:]
+            right = (outputs.logits[:, :-1].argmax(-1) == told).sum() / (told != -100).sum()
+            mode = "train" if self.model.training else "eval"
+            self._metrics[mode]["mean_token_accuracy"].append(self.accelerator.gather(right).mean().item())
+        return (loss, outputs) if return_outputs else loss
 
 
 # ------------------------------------------------------------------------------------------------- progress
@@ -118,11 +138,13 @@ class Progress(ProgressCallback):
         for key, label in self.SHOWN.items():
             if evaluation and key in ("loss", "frac_reward_zero_std") and "reward" in values:
                 continue  # one answer per prompt: no group, no loss
+            if key == "completions/clipped_ratio" and _cannot_end(kwargs.get("model")):
+                continue  # a fixed horizon: every sample has all its tokens
             if isinstance(values.get(key), (int, float)):
                 parts.append(f"{label} {values[key]:.3g}")
             if key == "reward":
                 parts += [
-                    f"{name.split('/')[1]} {value:.2f}"
+                    f"{name.split('/')[1]} {value:.3g}"
                     for name, value in values.items()
                     if name.startswith("rewards/") and name.endswith("/mean") and value is not None
                 ]
@@ -132,6 +154,12 @@ class Progress(ProgressCallback):
             left = per_step * (state.max_steps - state.global_step)
             parts.append(f"{per_step:.1f} s/step, {_duration(left)} left")
         log.info("  ".join(parts))
+
+
+def _cannot_end(model) -> bool:
+    """Whether the model never generates an end: its generation config suppresses it."""
+    config = getattr(model, "generation_config", None)
+    return config is not None and config.eos_token_id in (config.suppress_tokens or ())
 
 
 def _duration(seconds: float) -> str:
@@ -161,8 +189,6 @@ def open_run(args) -> None:
 
 def write_environment(output_dir: str | Path, seed: int) -> None:
     """`environment.json`: versions, commit, seed, machine."""
-    import torch
-
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     environment = {
         "python": platform.python_version(),

@@ -50,8 +50,10 @@ EXAMPLES = {
 
 NEW_MODEL = "new"  # as model_name_or_path: random weights, of the sizes the task's keys say
 
-# `algorithm: reinforce`, in TRL's keys.
+# `algorithm: reinforce`, in TRL's keys: the loss, and samples of the policy itself.
 REINFORCE = {"loss_type": "dr_grpo", "scale_rewards": "none", "beta": 0.0, "num_iterations": 1}
+REINFORCE |= {"multi_objective_aggregation": "sum_then_normalize", "top_entropy_quantile": 1.0, "entropy_coef": 0.0}
+REINFORCE |= {"use_adaptive_entropy": False, "top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
 
 # Choices that TRL documents but declares as plain strings: without them a typo surfaces steps into the run.
 CHOICES = {
@@ -201,18 +203,20 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
     if task_name is None:
         raise UserError(f"no task: give --config RECIPE or --task, one of {', '.join(tasks.TASKS)}")
     task = tasks.load(str(task_name))
+    if trainer in task.NOT_FOR:
+        raise UserError(task.NOT_FOR[trainer])
     parser = _make_parser(trainer, task)
     values, given_as_flags = _merge(parser, path, file_values, flags, trainer)
     given = set(values)
     if trainer != "eval":
         _fill_in(parser, values)
+    implied = task.settings_from(values, trainer)  # follows from other keys, and is not saved: those may be changed
+    _check_implied(values, implied)
     if trainer == "grpo":
-        _fill_in_rl(parser, values, given_as_flags)
-    _fill_in_task(values, task.settings_from(values, trainer))
-    if trainer == "grpo":
-        _check_groups(parser, values)
+        implied |= _implied_in_rl(parser, values, given_as_flags)
+        _check_groups(parser, values | implied)
     here = {} if "use_cpu" in values or _has_accelerator() else {"use_cpu": True}  # of this machine, not of the recipe
-    parts = _build(parser, values | here, path)
+    parts = _build(parser, values | implied | here, path)
     values = {"task": task_name, **values}
     if trainer == "eval":
         run, model, task_args = parts
@@ -279,10 +283,15 @@ def _take_option(flags: list[str], option: str) -> tuple[str | None, list[str]]:
 
 
 def _canonical(name: str, parser, trainer: str) -> str:
-    """TRL's name of a key: `kl_coef` → `beta`. A key that the parser knows by itself is its own name."""
-    if trainer == "eval" and ALIASES.get(name, name) == "model_name_or_path":
+    """The parser's name of a key: `kl_coef` → `beta`; a key that it knows by itself is its own name.
+
+    Where TRL's key is not known, another name of the same may be: `batch` → `batch_size` of a codec's recipe.
+    """
+    key = ALIASES.get(name, name)
+    if trainer == "eval" and key == "model_name_or_path":
         return "models"
-    return name if _action(parser, name) else ALIASES.get(name, name)
+    same = [alias for alias, of in ALIASES.items() if of == key]
+    return next((known for known in (name, key, *same) if _action(parser, known)), name)
 
 
 def _canonical_flag(flag: str, parser, trainer: str) -> str:
@@ -442,16 +451,26 @@ def _fill_in(parser, values: dict[str, Any]) -> None:
         values.setdefault("eval_steps", values.get("save_steps", parser.get_default("save_steps")))
 
 
-def _fill_in_rl(parser, values: dict[str, Any], flags: set[str]) -> None:
-    """What `algorithm` and `batch_episodes` mean in TRL's keys."""
+def _implied_in_rl(parser, values: dict[str, Any], flags: set[str]) -> dict[str, Any]:
+    """What `algorithm` and `batch_episodes` mean in TRL's keys. Raises UserError where a key says otherwise."""
+    implied = {}
     if values.get("algorithm") == "reinforce":
         for key, value in REINFORCE.items():
-            if values.setdefault(key, value) != value:
+            if values.get(key, value) != value:
                 raise UserError(
                     f"{key}: {values[key]} does not go with algorithm: reinforce, which means {key}: {value}; "
                     "set algorithm: grpo"
                 )
+        for key in ("steps_per_generation", "generation_batch_size"):
+            if values.get(key) is not None:
+                raise UserError(
+                    f"{key}: {values[key]} does not go with algorithm: reinforce, which samples anew for every step; "
+                    "leave it out, or set algorithm: grpo"
+                )
+        implied |= REINFORCE
     if values.get("batch_episodes") is not None:
+        if values["batch_episodes"] < 1:
+            raise UserError(f"batch_episodes: {values['batch_episodes']} must be at least 1")
         if "per_device_train_batch_size" in flags and "batch_episodes" not in flags:
             del values["batch_episodes"]  # the flag says it in other words, and wins over the file
         elif "per_device_train_batch_size" in values and ("batch_episodes" in flags) == (
@@ -459,14 +478,16 @@ def _fill_in_rl(parser, values: dict[str, Any], flags: set[str]) -> None:
         ):
             raise UserError("batch_episodes and per_device_train_batch_size say the same: keep one")
         else:
+            values.pop("per_device_train_batch_size", None)
             group = values.get("num_generations", parser.get_default("num_generations"))
-            values["per_device_train_batch_size"] = values["batch_episodes"] * group
+            implied["per_device_train_batch_size"] = values["batch_episodes"] * group
+    return implied
 
 
-def _fill_in_task(values: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Keys of the trainer that follow from the task's; a recipe cannot say otherwise."""
+def _check_implied(values: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Keys of the trainer that follow from the task's: a recipe cannot say otherwise."""
     for key, value in settings.items():
-        if values.setdefault(key, value) != value:
+        if values.get(key, value) != value:
             raise UserError(
                 f"{key}: {values[key]} does not go with this task, which needs {key}: {value}; leave it out"
             )

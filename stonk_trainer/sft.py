@@ -28,6 +28,8 @@ def main(argv: list[str] | None = None) -> None:
     validation = task.sft_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
     name, folder = args.model.model_name_or_path, Path(args.train.output_dir)
     if name == NEW_MODEL:
+        if args.run.dry_run:
+            return  # data and sizes are checked, and a new model fits its codec
         name = models.write_new(lambda path: task.new_model(args.task, path, args.train.seed), folder / "new_model")
     source = name, folder, args.model.model_revision
     tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False), args.model.model_revision)
@@ -38,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
 
     callbacks.open_run(args)
     args.train.model_init_kwargs = models.loading_options(args.model) | (args.train.model_init_kwargs or {})
-    trainer = SFTTrainer(
+    small = len(tokenizer) <= callbacks.SmallVocabularySFTTrainer.LARGEST
+    trainer = (callbacks.SmallVocabularySFTTrainer if small else SFTTrainer)(
         model=models.locate_model(*source),
         **models.training_form(args.model),
         processing_class=tokenizer,

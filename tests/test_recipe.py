@@ -4,10 +4,22 @@ import pytest
 import yaml
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import RECIPES, load_recipe
+from stonk_trainer.recipe import RECIPES, load_command, load_recipe
+from stonk_trainer.tasks.btc.codec_commands import Encoding, Training
+from stonk_trainer.tasks.btc.forecast import Forecast
 
-SHIPPED = sorted(RECIPES.rglob("*.yaml"))
+TRAINER_OF = {"warmup": "sft", "stage1": "grpo", "stage2": "grpo", "eval": "eval", "baselines": "eval"}
+TRAINER_OF |= {"pretrain": "sft", "sft": "sft", "rl": "grpo"}
+COMMAND_OF = {
+    "codec": ("codec train", Training),
+    "encode": ("codec encode", Encoding),
+    "forecast": ("forecast", Forecast),
+}
+ALL = sorted(RECIPES.rglob("*.yaml"))
+SHIPPED = [path for path in ALL if path.stem in TRAINER_OF]
+OF_COMMANDS = [path for path in ALL if path.stem not in TRAINER_OF]
 STAGE1 = str(RECIPES / "stocks/stage1.yaml")
+RL = str(RECIPES / "btc/rl.yaml")
 MINIMAL = {"grpo": {"task": "stocks", "output_dir": "o", "model_name_or_path": "m"}}
 MINIMAL["sft"] = MINIMAL["grpo"]
 MINIMAL["eval"] = {"task": "stocks", "models": ["m"]}
@@ -27,9 +39,7 @@ def models_of_earlier_stages(tmp_path_factory, monkeypatch):
 
 
 def trainer_of(path):
-    if path.stem.startswith("stage"):
-        return "grpo"
-    return {"warmup": "sft", "eval": "eval", "baselines": "eval"}[path.stem]
+    return TRAINER_OF[path.stem]
 
 
 def extra_flags(path):
@@ -56,13 +66,15 @@ def message(path, *flags, trainer="grpo"):
 
 def test_recipes_are_shipped():
     assert {"warmup.yaml", "stage1.yaml", "stage2.yaml", "eval.yaml"} <= {path.name for path in SHIPPED}
+    assert {"pretrain.yaml", "sft.yaml", "rl.yaml"} <= {path.name for path in SHIPPED}
+    assert {path.stem for path in OF_COMMANDS} == set(COMMAND_OF)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(RECIPES)))
 def test_every_shipped_recipe_sets_what_it_says(path):
     args = load(str(path), *extra_flags(path), trainer=trainer_of(path))
     for key, value in yaml.safe_load(path.read_text()).items():
-        assert args.values[key] == value or (key, value) == ("task", "stocks"), key
+        assert args.values[key] == value, key
     parts = [args.run, args.train, args.model, args.task]
     rewritten_by_trl = {"task", "lora_target_modules", "report_to"}  # ["all-linear"] → "all-linear", "none" → []
     for key, value in args.values.items():
@@ -314,7 +326,7 @@ def test_help_lists_the_keys_without_a_recipe(trainer, capsys):
 
 
 def test_the_scripts_and_headers_name_recipes_that_exist():
-    for path in SHIPPED:
+    for path in ALL:
         for word in path.read_text().split():
             if word.startswith("recipes/"):
                 assert (RECIPES.parent / word).is_file(), f"{path}: {word}"
@@ -332,7 +344,7 @@ def test_the_scripts_and_headers_name_recipes_that_exist():
         ("grpo", "num_generations", 0),
         ("grpo", "kl_target", 0),
         ("grpo", "stats_window", 0),
-        ("grpo", "milestone_evaluations", 0),
+        ("grpo", "milestone_evaluations", -1),
         ("grpo", "sampling_seed", -1),
         ("grpo", "max_steps", 0),
         ("sft", "num_train_epochs", -3),
@@ -377,3 +389,164 @@ def test_an_output_folder_that_is_a_file_and_a_missing_checkpoint_are_refused(tm
 
 def test_an_empty_list_is_an_empty_list(tmp_path):
     assert load(recipe(tmp_path, indicators=[])).task.indicators == []
+
+
+# ------------------------------------------------------------------------------------------ commands that train nothing
+
+
+def load_of_command(path, *flags):
+    command, arguments = COMMAND_OF[Path(path).stem]
+    return load_command(["--config", str(path), *flags], command, arguments, "an example")
+
+
+def refused_by_command(*argv):
+    with pytest.raises(UserError) as error:
+        load_command(list(argv), "codec train", Training, "--config btc/codec")
+    return str(error.value)
+
+
+@pytest.mark.parametrize("path", OF_COMMANDS, ids=lambda path: str(path.relative_to(RECIPES)))
+def test_every_shipped_recipe_of_a_command_sets_what_it_says(path):
+    several = len(yaml.safe_load(path.read_text()).get("model", [])) > 1
+    run = load_of_command(path, *(["--evaluate", "true"] if several else []))
+    for key, value in yaml.safe_load(path.read_text()).items():
+        assert key == "task" or str(getattr(run, key)) == str(value), key  # YAML reads a day as a date
+
+
+def test_flags_of_a_command_win_over_its_file():
+    run = load_of_command(RECIPES / "btc/codec.yaml", "--csv", "BTC.csv", "--codebook-size=16", "--lr", "1e-3")
+    assert (run.dataset_name, run.codebook_size, run.learning_rate) == ("BTC.csv", 16, 1e-3)
+    run = load_of_command(
+        RECIPES / "btc/forecast.yaml", "--model", "a", "b", "--evaluate", "true", "--out", "elsewhere"
+    )
+    assert (run.model, run.evaluate, run.output_dir) == (["a", "b"], True, "elsewhere")
+
+
+def test_a_command_takes_its_batch_size_and_steps_under_their_short_names():
+    run = load_of_command(RECIPES / "btc/codec.yaml", "--batch", "3", "--steps", "7", "--out", "o")
+    assert (run.batch_size, run.steps, run.output_dir) == (3, 7, "o")
+    assert load_of_command(RECIPES / "btc/forecast.yaml", "--in", "here").model == ["here"]
+    said = refused_by_command("--config", str(RECIPES / "btc/codec.yaml"), "--kl_coef", "1")
+    assert "unknown flag --kl_coef" in said
+
+
+def test_a_command_is_as_strict_as_a_trainer(tmp_path):
+    path = tmp_path / "mine.yaml"
+    dates = "train_end: 2020-12-31\nvalidation_end: 2021-12-31\n"
+    for text, words in {
+        "codebook_sise: 8\n": ["mine.yaml", "codebook_sise: 8", "did you mean codebook_size?"],
+        "codebook_size: many\n": ["mine.yaml", "codebook_size", "many"],
+        "codebook_size: [8, 16]\n": ["mine.yaml", "codebook_size", "list"],
+        "codebook_size:\n": ["mine.yaml", "codebook_size is empty"],
+        "quantizer: vqq\n": ["mine.yaml", "quantizer", "vqq"],
+        "steps: 1\nmax_steps: 2\n": ["max_steps"],
+        "codebook_size: 1\n": ["codebook_size: 1"],
+        "patch_size: 9\n": ["patch_size", "code_dim"],
+    }.items():
+        path.write_text("task: btc\n" + dates + text)
+        said = refused_by_command("--config", str(path))
+        assert [word for word in words if word not in said] == [], said
+    path.write_text(dates)
+    assert "did you mean codebook_size?" in refused_by_command("--config", str(path), "--codebook_sise", "8")
+    assert "stray" in refused_by_command("--config", str(path), "stray")
+    assert "train_end and validation_end" in refused_by_command()
+    assert "2021-02-30 is not a day" in refused_by_command("--config", str(path), "--train_end", "2021-02-30")
+    assert "must come after" in refused_by_command("--config", str(path), "--train_end", "2022-01-01")
+
+
+def test_help_of_a_command_shows_its_keys_and_an_example(capsys):
+    with pytest.raises(SystemExit) as end:
+        load_command(["--help"], "codec train", Training, "--config btc/codec")
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "--codebook_size" in text and "example: stonk codec train --config btc/codec" in text
+
+
+# ------------------------------------------------------------------------------------------------------ btc: RL
+
+
+def test_reinforce_is_said_in_trls_keys():
+    args = load(RL, "--algorithm", "reinforce")
+    train = args.train
+    assert (train.loss_type, train.scale_rewards, train.beta, train.num_iterations) == ("dr_grpo", "none", 0.0, 1)
+    assert train.steps_per_generation == train.gradient_accumulation_steps  # on-policy: a step is what was just sampled
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("kl_coef", "0.03"),
+        ("loss_type", "dapo"),
+        ("scale_rewards", "group"),
+        ("num_iterations", "2"),
+        ("multi_objective_aggregation", "normalize_then_sum"),
+        ("top_entropy_quantile", "0.5"),
+        ("entropy_coef", "0.01"),
+        ("top_p", "0.9"),
+        ("top_k", "5"),
+        ("min_p", "0.1"),
+        ("repetition_penalty", "1.2"),
+        ("steps_per_generation", "4"),
+    ],
+)
+def test_what_reinforce_is_not_is_refused_with_what_to_set(key, value):
+    said = message(RL, f"--{key}", value)
+    name = {"kl_coef": "beta"}.get(key, key)
+    assert f"{name}: {value}" in said and "algorithm: reinforce" in said and "algorithm: grpo" in said
+    assert getattr(load(RL, f"--{key}", value, "--algorithm", "grpo").train, name) is not None
+
+
+def test_a_batch_of_episodes_is_so_many_contexts_of_num_generations_samples():
+    args = load(RL, "--batch-episodes", "3", "--num_generations", "5")
+    assert args.train.per_device_train_batch_size == 15
+    assert load(RL, "--batch", "24").train.per_device_train_batch_size == 24  # the flag wins over the file's episodes
+    assert "num_generations" in message(RL, "--batch", "20")
+    assert "batch_episodes: 0" in message(RL, "--batch-episodes", "0")
+
+
+def test_a_batch_said_twice_is_refused(tmp_path):
+    assert "keep one" in message(RL, "--batch-episodes", "3", "--batch", "16")
+    path = recipe(tmp_path, batch_episodes=3, per_device_train_batch_size=16)
+    assert "keep one" in message(path)
+    assert load(path, "--batch-episodes", "4", "--num_generations", "2").train.per_device_train_batch_size == 8
+
+
+def test_a_sample_is_as_long_as_the_horizon_and_nothing_else():
+    args = load(RL, "--horizon", "12")
+    assert (args.train.max_completion_length, args.train.mask_truncated_completions) == (12, False)
+    said = message(RL, "--horizon", "12", "--max_completion_length", "16")
+    assert "max_completion_length: 16" in said and "max_completion_length: 12" in said and "leave it out" in said
+    assert "mask_truncated_completions" in message(RL, "--mask_truncated_completions", "true")
+    assert load(RL, "--horizon", "12", "--max_completion_length", "12").train.max_completion_length == 12
+
+
+def test_what_a_saved_recipe_implies_can_still_be_changed(tmp_path):
+    load(RL, "--horizon", "12", "--batch-episodes", "2").save(tmp_path)
+    saved = str(tmp_path / "recipe.yaml")
+    train = load(saved, "--horizon", "20", "--num_generations", "4").train
+    assert (train.max_completion_length, train.per_device_train_batch_size) == (20, 8)
+    train = load(saved, "--algorithm", "grpo", "--kl_coef", "0.1").train
+    assert (train.beta, train.loss_type) == (0.1, load(RL, "--algorithm", "grpo").train.loss_type)
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--reward", "token_acc", "profit"], ["profit", "pnl"]),
+        (["--reward", "crps", "crps"], ["once"]),
+        (["--reward", "token_acc", "crps", "--reward_weights", "1"], ["reward_weights", "2 rewards"]),
+        (["--context-len", "0"], ["context_len: 0"]),
+        (["--context-len", "1020"], ["gpt_positions", "1020"]),
+        (["--cost_bps", "-1"], ["cost_bps"]),
+        (["--train_end", "2020-13-01"], ["train_end", "2020-13-01"]),
+        (["--in", "new"], ["RL needs a model"]),
+    ],
+)
+def test_keys_of_the_btc_task_that_cannot_work_are_refused(flags, words):
+    said = message(RL, *flags)
+    assert [word for word in words if word not in said] == []
+
+
+def test_heads_that_do_not_make_up_the_width_are_refused():
+    said = message(str(RECIPES / "btc/pretrain.yaml"), "--gpt_heads", "5", trainer="sft")
+    assert "gpt_heads: 5" in said and "gpt_hidden_size 64" in said

@@ -24,6 +24,7 @@ class TaskArguments:
 class Task(Protocol):
     """The contract between a task and `sft.py`, `grpo.py` and `evaluation/`."""
 
+    NOT_FOR: dict[str, str]  # commands that cannot do this task, each with what to run instead
     Arguments: type[TaskArguments]  # the task's recipe keys; has `reward`, the names of the reward functions
 
     @staticmethod

@@ -16,6 +16,7 @@ from typing import Any
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.base import TaskArguments
 
+NOT_FOR = {"eval": "stonk eval judges answers in text: judge a GPT with `stonk forecast --evaluate true`"}
 REWARDS = ("token_acc", "return_mse", "crps", "pnl")
 
 
@@ -43,14 +44,22 @@ class Market:
         check_days(self.train_end, self.validation_end)
 
 
-def check_days(train_end: str | None, validation_end: str | None) -> None:
+def check_day(name: str, value: str | None) -> None:
+    """Raise UserError unless `value` is None or a day written YYYY-MM-DD: days are compared as they are written."""
     from datetime import date
 
-    for name, value in (("train_end", train_end), ("validation_end", validation_end)):
-        try:
-            date.fromisoformat(value or "2000-01-01")
-        except ValueError:
-            raise UserError(f"{name}: {value} is not a day (YYYY-MM-DD)") from None
+    try:
+        right = value is None or date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        right = False
+    if not right:
+        raise UserError(f"{name}: {value} is not a day (YYYY-MM-DD)")
+
+
+def check_days(train_end: str | None, validation_end: str | None) -> None:
+    """Raise UserError for what is no day, and for a validation that ends before training does."""
+    check_day("train_end", train_end)
+    check_day("validation_end", validation_end)
     if train_end and validation_end and train_end >= validation_end:
         raise UserError(f"validation_end: {validation_end} must come after train_end {train_end}")
 
@@ -125,6 +134,9 @@ def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
     """A sample is exactly `horizon` tokens, none of them an end: TRL would take it for cut off and learn nothing."""
     if trainer != "grpo":
         return {}
+    for key in ("num_generations", "num_generations_eval"):
+        if "crps" in values.get("reward", ()) and (values.get(key) or 8) < 3:
+            raise UserError(f"{key}: {values[key]}: crps compares samples of one context: set it to 3 or more")
     return {"max_completion_length": values.get("horizon", Arguments.horizon), "mask_truncated_completions": False}
 
 
@@ -182,10 +194,3 @@ def record(args: Arguments, row: dict[str, Any], completion: str) -> dict[str, A
 
 def run_log_name(args: Arguments) -> str:
     return "training_log.jsonl"
-
-
-def _not_by_eval(*_):
-    raise UserError("stonk eval judges answers in text: judge a GPT of the btc task with `stonk forecast --evaluate`")
-
-
-evaluate = feature_table = closes = _not_by_eval

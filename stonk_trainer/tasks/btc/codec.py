@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -260,9 +261,12 @@ def _first_line(error: Exception) -> str:
 
 def _from_state_dict(path: Path) -> Codec:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about pickles of a newer protocol, refused all the same
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is refused: it is no state dict of tensors, and reading more could run code") from error
+        raise UserError(
+            f"{path} is refused: it is no state dict of tensors, and reading more could run code"
+        ) from error
     except Exception as error:  # a broken file ends torch.load in an error of any kind
         raise UserError(f"{path} cannot be read as a state dict: {_first_line(error)}") from error
     for key in ("state_dict", "model_state_dict", "model"):

@@ -41,6 +41,15 @@ def main(argv: Sequence[str]) -> None:
     commands[argv[0]](list(argv[1:]))
 
 
+def _folder(path: str | Path, key: str) -> Path:
+    """The folder, made where it is not there. Raises UserError when it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}: folder {path} cannot be made: {error.strerror}") from error
+    return Path(path)
+
+
 @dataclass
 class Training(Market):
     """Train a codec: a VQ-VAE from daily returns to tokens and back."""
@@ -110,8 +119,10 @@ def train_main(argv: list[str]) -> None:
         train_end=run.train_end,
         validation_end=run.validation_end,
     )
+    if Path(run.output_dir).is_file():  # said before training, not after
+        raise UserError(f"output_dir: {run.output_dir} is a file: give a folder")
     codec = train_codec(config, train, validation, run.steps, run.learning_rate, run.batch_size, run.seed)
-    codec.save_pretrained(run.output_dir)
+    codec.save_pretrained(_folder(run.output_dir, "output_dir"))
     log.info("saved %s", run.output_dir)
 
 
@@ -214,8 +225,9 @@ def decode_main(argv: list[str]) -> None:
             "log_return": np.concatenate(decoded),
         }
     )
-    Path(run.out).parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(run.out, index=False)
+    if Path(run.out).is_dir():
+        raise UserError(f"out: {run.out} is a folder: give the name of a file")
+    frame.to_csv(_folder(Path(run.out).parent, "out") / Path(run.out).name, index=False)
     log.info("%d returns of %d series in %s", len(frame), len(decoded), run.out)
 
 
@@ -244,8 +256,7 @@ def inspect_main(argv: list[str]) -> None:
     series = tokenise(all_series[0], codec)
     found = inspection.inspect(codec, series, run.split)
     inspection.print_inspection(found)
-    folder = Path(run.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(run.output_dir, "output_dir")
     (folder / "inspect.json").write_text(json.dumps(found, indent=2) + "\n")
     inspection.draw(codec, series, run.split, folder / "decoded.png")
     print(f"saved {folder}/inspect.json and decoded.png")

@@ -16,7 +16,7 @@ import numpy as np
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.recipe import load_command
-from stonk_trainer.tasks.btc import REWARDS, Market
+from stonk_trainer.tasks.btc import REWARDS, Market, check_day
 from stonk_trainer.terminal import log, start_log
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -60,8 +60,6 @@ class Forecast(Market):
 
     def __post_init__(self):
         super().__post_init__()
-        from datetime import date
-
         if not self.model:
             raise UserError("no model: give its folder with --model, such as runs/btc/rl/best_model")
         if len(self.model) > 1 and not self.evaluate:
@@ -76,10 +74,9 @@ class Forecast(Market):
         if not self.temperature > 0:
             raise UserError(f"temperature: {self.temperature} must be above 0")
         for name in ("date", "test_start", "test_end"):
-            try:
-                date.fromisoformat(getattr(self, name) or "2000-01-01")
-            except ValueError:
-                raise UserError(f"{name}: {getattr(self, name)} is not a day (YYYY-MM-DD)") from None
+            check_day(name, getattr(self, name))
+        if Path(self.output_dir).is_file():
+            raise UserError(f"output_dir: {self.output_dir} is a file: give a folder")
         for name in self.reward:
             if name not in REWARDS:
                 raise UserError(f"reward: {name} is not one of {', '.join(REWARDS)}")

@@ -4,9 +4,10 @@ token_acc    share of the sampled tokens that are the true ones, in [0, 1]. It r
              honest spread: a policy trained on it alone ends up forecasting calm
 return_mse   minus the mean squared error of the daily log returns, in the asset's own units (0.02² for 2 %); it too
              is best served by a path without spread
-crps         -|x - y| + mean |x - x'| over the other samples x' of the same context, averaged over the days, in log
-             returns. Its score-function gradient is that of minus the CRPS, E|X - y| - ½ E|X - X'|, since both samples
-             of the second term follow the policy; proper, so the spread stays honest (Gneiting & Raftery 2007)
+crps         -|x - y| + sum |x - x'| / (G - 2) over the other samples x' of the same context, G with it, averaged over
+             the days, in log returns. Less the mean of its group, as TRL trains on it, its score-function gradient is
+             (G - 1)/G times that of minus the CRPS, E|X - y| - ½ E|X - X'|, since both samples of the second term
+             follow the policy; proper, so the spread stays honest (Gneiting & Raftery 2007)
 pnl          mean daily log return of holding what the path says: long on a day it rises, short on a day it falls,
              decided before that day, less `cost_bps` for what is traded
 """
@@ -94,24 +95,29 @@ def return_mse(sampled_BD: np.ndarray, true_BD: np.ndarray) -> np.ndarray:
     return -np.square(sampled_BD - true_BD).mean(axis=1)
 
 
-def crps(sampled_BD: np.ndarray, true_BD: np.ndarray, groups: Sequence[str], spread: float = 1.0) -> np.ndarray:
-    """groups: what each sample was drawn for. Raises UserError for a sample without another of its group.
+def crps(sampled_BD: np.ndarray, true_BD: np.ndarray, groups: Sequence[str], spread: float | None = None) -> np.ndarray:
+    """groups: what each sample was drawn for. Raises UserError for a group that is too small.
 
-    spread: weight of the samples' distance from each other; with 0.5 the mean over a group is minus its CRPS.
+    spread: weight of a sample's mean distance from the G - 1 others. With 0.5 the mean over a group is minus its CRPS.
+    None: what training needs, (G - 1)/(G - 2): a sample's distances stand in the rewards of the others too, and so in
+    the mean of the group that is taken off as baseline. With a weight of 1 the distances would count (G - 2)/(G - 1)
+    of what they must: a normal forecast from groups of 8 would end up with 0.76 of the true spread.
     """
+    fewest = 3 if spread is None else 2
     rewards_B = -np.abs(sampled_BD - true_BD).mean(axis=1)
     members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
     for same in members.values():
-        if len(same) < 2:
+        if len(same) < fewest:
             raise UserError(
-                "crps compares samples of one context, and there is one: set num_generations (and "
-                "num_generations_eval) to 2 or more, and per_device_train_batch_size to a multiple of it"
+                f"crps compares samples of one context, and there are {len(same)}: set num_generations (and "
+                f"num_generations_eval) to {fewest} or more, and per_device_train_batch_size to a multiple of it"
             )
         paths_GD = sampled_BD[same]
         apart_GG = np.abs(paths_GD[:, None] - paths_GD[None]).mean(axis=2)
-        rewards_B[same] += spread * apart_GG.sum(axis=1) / (len(same) - 1)
+        weight = (len(same) - 1) / (len(same) - 2) if spread is None else spread
+        rewards_B[same] += weight * apart_GG.sum(axis=1) / (len(same) - 1)
     return rewards_B
 
 

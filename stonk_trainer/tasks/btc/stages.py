@@ -171,9 +171,9 @@ def _print(heading: str, titles: Sequence[str], rows: Sequence[tuple], digits: i
 
     console = Console()
     console.print(f"\n{heading}", style="bold", highlight=False)
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for title in titles:
-        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+        table.add_column(title, justify="right" if title else "left", no_wrap=bool(title))
     for name, mean, *differences in rows:
         cells = [_cell(mean, digits)] + [_cell(difference, digits, "+") for difference in differences]
         table.add_row(name, *cells)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,8 @@ def tokenise(series: Series, codec: Codec, factor: float = 1.0) -> TokenSeries:
 def split_range(dates: np.ndarray, split: str, train_end: str, validation_end: str) -> tuple[int, int]:
     """(first, end) of the tokens whose last day lies in a split; `dates` ascend. Validation and test start the day
     after the one before ends."""
-    bounds = np.searchsorted(dates, np.array([train_end, validation_end], "datetime64[D]"), side="right")
+    ends = [date.fromisoformat(end) for end in (train_end, validation_end)]  # numpy reads 20201231 as a year
+    bounds = np.searchsorted(dates, np.array(ends, "datetime64[D]"), side="right")
     edges = (0, int(bounds[0]), int(bounds[1]), len(dates))
     which = ("train", "validation", "test").index(split)
     return edges[which], edges[which + 1]
@@ -93,12 +95,17 @@ def from_text(text: str) -> list[int]:
 
 
 def write_tokens(path: str | Path, lines: Sequence[np.ndarray]) -> None:
-    """One series per line; the file is there whole or not at all."""
+    """One series per line; the file is there whole or not at all. Raises UserError where none can be written."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise UserError(f"out: {path} is a folder: give the name of a file")
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(to_text(tokens) + "\n" for tokens in lines))
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text("".join(to_text(tokens) + "\n" for tokens in lines))
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"out: {path} cannot be written: {error.strerror}") from error
 
 
 def read_tokens(path: str | Path, codebook_size: int) -> list[np.ndarray]:

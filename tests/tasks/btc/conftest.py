@@ -68,9 +68,7 @@ def random_codec():
         torch.manual_seed(patch_size)
         sizes = {"hidden_size": 8, "code_dim": 4, "num_blocks": 2, "kernel_size": 3}
         dates = {"train_end": TRAIN_END, "validation_end": VALIDATION_END}
-        config = CodecConfig(
-            patch_size=patch_size, codebook_size=codebook_size, quantizer=quantizer, **sizes, **dates
-        )
+        config = CodecConfig(patch_size=patch_size, codebook_size=codebook_size, quantizer=quantizer, **sizes, **dates)
         codec = Codec(config).eval()
         with torch.no_grad():
             for parameter in codec.parameters():

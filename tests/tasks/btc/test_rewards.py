@@ -135,9 +135,7 @@ def test_permuting_the_samples_permutes_their_rewards(codec, name):
     order = [4, 1, 5, 0, 3, 2]
     columns = {"future_tokens": [1, 0, 3], "future_returns": [0.01, -0.02, 0.003], "cost_bps": 5.0}
     found = earned(codec, [name], completions, prompts=prompts, **columns)[name]
-    moved = earned(
-        codec, [name], [completions[i] for i in order], prompts=[prompts[i] for i in order], **columns
-    )
+    moved = earned(codec, [name], [completions[i] for i in order], prompts=[prompts[i] for i in order], **columns)
     assert len(set(found)) > 2
     assert moved[name] == pytest.approx([found[i] for i in order])
 

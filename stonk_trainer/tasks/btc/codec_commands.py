@@ -66,7 +66,7 @@ class Training(Market):
     num_blocks: int = field(default=3, metadata={"help": "Residual blocks, in the encoder and in the decoder."})
     kernel_size: int = field(default=5, metadata={"help": "Days, then patches, that a convolution sees."})
     steps: int = field(default=1000, metadata={"help": "Optimiser steps."})
-    learning_rate: float = field(default=5e-4, metadata={"help": "Highest learning rate."})
+    learning_rate: float = field(default=2e-4, metadata={"help": "Highest learning rate."})
     batch_size: int = field(default=16, metadata={"help": "Stretches of up to 256 days per step."})
     seed: int = field(default=42, metadata={"help": "Seed of k-means, weights and batches."})
 

@@ -187,7 +187,7 @@ def draw_fan(
     axes.set_xlabel(f"days after {last}")
     axes.set_ylabel("price")
     axes.set_title(f"{name}: {len(prices_NH)} paths of {horizon} days")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -2,11 +2,10 @@
 
     .venv/bin/python benchmarks/btc.py
 
-Training: `SFTTrainer` with the keys of recipes/btc/pretrain.yaml (64 wide, 3 layers, batches of 32 x 256 tokens)
+Training: `stonk sft`'s trainer with the keys of recipes/btc/pretrain.yaml (64 wide, 3 layers, batches of 32 x 256 tokens)
 beside a plain PyTorch loop over the same Transformers model, with the same batches, AdamW, clipping and schedule. Both
 train in the same process, a stretch of steps at a time in turn, so that whatever else the machine does meets both; the
-ratio is of neighbouring stretches. Both end with the same weights, or the comparison says so and fails. Besides: what
-of the difference is TRL's head, which never holds all logits at once, and what its entropy and token accuracy.
+ratio is of neighbouring stretches. Both end with the same weights, or the comparison says so and fails.
 
 Sampling: 16 paths of 24 tokens after a context of 400 by `gpt.sample_paths`, which reads the context once and keeps its
 keys and values, beside the same samples without a cache, where every token reads everything before it again.
@@ -44,7 +43,6 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="stonk-benchmark-"))
     try:
         compared = [compare_training(folder, args.rounds, args.steps, args.seed)]
-        compared += compare_heads(folder / "model", args.rounds, args.seed)
         compared.append(compare_sampling(folder / "model", args.rounds, args.seed))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -61,7 +59,7 @@ def main() -> int:
 
 
 def compare_training(folder: Path, rounds: int, steps: int, seed: int) -> tuple[str, list[float], list[float]]:
-    """(name, tokens per second of SFTTrainer, of the plain loop), a figure per stretch; both take the same steps."""
+    """(name, tokens per second of the trainer, of the plain loop), a figure per stretch; both take the same steps."""
     keys = ["--out", str(folder / "run"), "--eval_strategy", "no", "--save_strategy", "no", "--seed", str(seed)]
     keys += ["--load_best_model_at_end", "false", "--steps", str((rounds + 1) * steps)]
     _, recipe = load_recipe(["--config", "btc/pretrain", *keys], "sft")
@@ -70,7 +68,6 @@ def compare_training(folder: Path, rounds: int, steps: int, seed: int) -> tuple[
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, TrainerCallback, get_scheduler
-    from trl import SFTTrainer
 
     from stonk_trainer import callbacks, models
     from stonk_trainer.tasks.btc.gpt import new_gpt
@@ -119,7 +116,7 @@ def compare_training(folder: Path, rounds: int, steps: int, seed: int) -> tuple[
         def on_train_begin(self, args, state, control, **kwargs):
             self.began = time.process_time()
 
-    class Trainer(SFTTrainer):
+    class Trainer(callbacks.SmallVocabularySFTTrainer):
         def training_step(self, model, inputs, num_items_in_batch=None):
             batches.append(inputs["input_ids"])
             return super().training_step(model, inputs, num_items_in_batch)
@@ -142,37 +139,7 @@ def compare_training(folder: Path, rounds: int, steps: int, seed: int) -> tuple[
     print(f"largest difference between weights after {config.max_steps} steps of each: {apart:.1e}")
     if apart > 1e-2:
         sys.exit("the two did not train the same: the comparison means nothing")
-    return "SFTTrainer, plain loop", in_turn.ours[1:], in_turn.theirs[1:]  # the first stretch warms up
-
-
-def compare_heads(model_folder: Path, rounds: int, seed: int) -> list[tuple[str, list[float], list[float]]]:
-    """Forward and backward of one batch: TRL's head beside all logits and PyTorch's cross-entropy."""
-    import torch
-    from transformers import AutoModelForCausalLM
-    from trl.trainer.utils import add_fused_lm_head
-
-    ids_BT = torch.from_numpy(np.random.default_rng(seed).integers(0, CODES, (32, 256)))
-    plain, bare, measuring = (AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32) for _ in range(3))
-    add_fused_lm_head(bare)
-    add_fused_lm_head(measuring, outputs=("log_probs", "entropy", "is_top1"))
-
-    def all_logits() -> torch.Tensor:
-        logits_BTV = plain(ids_BT, use_cache=False).logits
-        return torch.nn.functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), ids_BT[:, 1:].flatten())
-
-    losses = {
-        "all logits": all_logits,
-        "TRL's head": lambda: bare(ids_BT, labels=ids_BT, fused_lm_head=True).loss,
-        "and its metrics": lambda: measuring(ids_BT, labels=ids_BT, fused_lm_head=True).loss,
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in losses}
-    for _ in range(rounds + 1):
-        for name, loss in losses.items():
-            began = time.process_time()
-            loss().backward()
-            speeds[name].append(ids_BT.numel() / (time.process_time() - began))
-    beside = speeds["all logits"][1:]
-    return [(f"  {name}, all logits", speeds[name][1:], beside) for name in ("TRL's head", "and its metrics")]
+    return "training, plain loop", in_turn.ours[1:], in_turn.theirs[1:]  # the first stretch warms up
 
 
 # ----------------------------------------------------------------------------------------------------------- sampling

@@ -77,6 +77,7 @@ class SmallVocabularySFTTrainer(SFTTrainer):
     LARGEST = 4096
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        inputs = {**inputs, "use_cache": False}
         loss, outputs = Trainer.compute_loss(self, model, inputs, True, num_items_in_batch)
         with torch.no_grad():
             told = inputs["labels"][:, 1:]

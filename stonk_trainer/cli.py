@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def usage() -> str:
     lines = ["usage: stonk COMMAND [--config RECIPE] [--key value ...]", "", "commands:"]
-    lines += [f"  {name:<8}{text}" for name, (_, _, text, _) in COMMANDS.items()]
+    lines += [f"  {name:<10}{text}" for name, (_, _, text, _) in COMMANDS.items()]
     lines += ["", "examples:"]
     lines += [f"  stonk {name} {example}" for name, (_, _, _, example) in COMMANDS.items()]
     return "\n".join([*lines, "", "stonk COMMAND --help lists the keys of a command."])

@@ -26,6 +26,9 @@ def exits_cleanly(main: Callable) -> Callable:
             if os.environ.get("LOCAL_RANK", "0") == "0":
                 print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
             sys.exit(2)
+        except BrokenPipeError:  # the reader, such as `head`, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at the end
+            sys.exit(0)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)

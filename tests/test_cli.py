@@ -67,3 +67,12 @@ def test_wrong_input_is_one_line_on_stderr_and_status_2(flags, words, tmp_path):
     assert len(lines) == 1 and lines[0].startswith("error: "), ended.stderr
     assert [word for word in words if word not in lines[0]] == []
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reader_that_has_had_enough_gets_no_traceback():
+    endless = (
+        "from stonk_trainer.errors import exits_cleanly; exits_cleanly(lambda: [print(i) for i in range(10**6)])()"
+    )
+    command = ["bash", "-c", f'{sys.executable} -c "{endless}" | head -n 1; exit ${{PIPESTATUS[0]}}']
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("0\n", "", 0)

@@ -1,9 +1,8 @@
 """The fact ledger: which statements in a reasoning are claims about the data, and which of them the data bear out.
 
 A claim is a number with its unit inside a sentence, or a comparison in words ("above its 20-day average"). Reading
-starts from the number: `book_of` tabulates, once per row, everything of the prompt that can truthfully be stated (each
-fact; changes between closes; the close against averages); a number is looked up there, and the words around it then
-have to name one of the things it equals, or at least not another. The verdict is one of three:
+starts from the number: it is looked up in the book of everything that the prompt allows to be stated, and the words
+around it then have to name one of the things it equals, or at least not another. The verdict is one of three:
 
     grounded   the words name a thing that the number equals to the precision written, with its unit, sign and side
     false      nothing shown has that number, or the words name something else: it is invented, or misplaced
@@ -14,14 +13,24 @@ comparison the words around are looked at over a bounded distance.
 """
 
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from stonk_trainer.tasks.stocks.facts import Fact
-from stonk_trainer.tasks.stocks.words import COUNTS, SCALES, Sentence, Text, is_joined, joins, role_of
+from stonk_trainer.tasks.stocks.book import (
+    Book,
+    Entry,
+    Quantity,
+    close_name,
+    equal_to,
+    mean_of,
+    moved_from_to,
+    pair_name,
+    quantity_of,
+    sign_of,
+)
+from stonk_trainer.tasks.stocks.words import Sentence, Text, count_at, is_joined
 
 
 class Claim(NamedTuple):
@@ -31,7 +40,6 @@ class Claim(NamedTuple):
     false: the data contradict it. Neither grounded nor false: unclear.
     why: the verdict in words.
     direction: the evidence it gives: +1 bullish, -1 bearish, 0 none (levels, volume, volatility, not grounded).
-    size: how far the price moved, in percent, where it is evidence of a move; 0 otherwise.
     about: what the evidence is about; two claims about the same are one piece of evidence.
     counts: whether it cites a number; a comparison in words is evidence, but no citation.
     sentence: which sentence of the reasoning it stands in.
@@ -46,273 +54,10 @@ class Claim(NamedTuple):
     false: bool
     why: str
     direction: int
-    size: float
     about: str | None
     counts: bool
     sentence: int
     listed: str | None = None
-
-
-# ---------------------------------------------------------------------------------------------------- the facts
-
-
-class Entry(NamedTuple):
-    """One thing that a number can truthfully state.
-
-    value: its magnitude, in the unit of the table it stands in. sign: -1, 0 or +1. kind: "close", "open", "average",
-    "volatility", "volume" or "financial" for a fact; "change" of the close over `days` until `until` days ago;
-    "versus": the close (or the shorter average) against an average or the open. fact: its name, or the relation's.
-    days: lag of a close, length of the rest. decimals: the most digits that can be known. percent: size of the move.
-    """
-
-    value: float
-    sign: int
-    kind: str
-    fact: str
-    days: int
-    decimals: int
-    until: int = 0
-    percent: float = 0.0
-
-
-class Book(NamedTuple):
-    """What a row's prompt shows, indexed. Prices without a positive value are left out."""
-
-    facts: dict[str, Fact]  # numeric ones, by name
-    values: dict[str, float]  # of these, as shown
-    closes: dict[int, float]  # by lag in trading days; 0 is the row's close
-    averages: dict[int, float]  # by length in trading days
-    tables: dict[str, tuple[list[float], list[Entry]]]  # by the unit a number is written in: values ascending, entries
-    phrases: dict[str, list[tuple[tuple[str, ...], str]]]  # of financial items, by first word
-    headlines: tuple[tuple[str, frozenset[str]], ...]  # (name, its words and numbers)
-    words: frozenset[str]  # of the texts: name, description, headlines
-
-
-_WRITTEN_AS = {"usd": ("usd", ""), "percent": ("percent",), "count": ("",), "ratio": ("ratio", "")}
-
-
-def book_of(facts: Sequence[Fact]) -> Book:
-    numeric = {fact.name: fact for fact in facts if fact.unit in _WRITTEN_AS and not isinstance(fact.value, str)}
-    numeric = {n: f for n, f in numeric.items() if f.value > 0 or not n.startswith(("close", "sma_", "open"))}
-    shown = {name: _shown(fact) for name, fact in numeric.items()}
-    values = {name: value for name, (value, _) in shown.items()}
-    closes = {_days(name): value for name, value in values.items() if name.startswith("close")}
-    averages = {_days(name): value for name, value in values.items() if name.startswith("sma_")}
-    texts = [(fact.name, str(fact.value).lower()) for fact in facts if fact.name not in numeric]
-    tables: dict[str, list[Entry]] = {unit: [] for unit in ("usd", "percent", "ratio", "")}
-    for unit, entry in _entries(numeric, shown, closes, averages):
-        for written in _WRITTEN_AS[unit]:
-            tables[written].append(entry)
-        if unit == "ratio" and entry.kind == "financial":
-            tables["percent"].append(entry._replace(value=100 * entry.value, decimals=max(0, entry.decimals - 2)))
-    for entries in tables.values():
-        entries.sort()
-    return Book(
-        facts=numeric,
-        values=values,
-        closes=closes,
-        averages=averages,
-        tables={unit: ([entry.value for entry in entries], entries) for unit, entries in tables.items()},
-        phrases=_phrases([name for name in numeric if name.startswith("financials/")]),
-        headlines=tuple(
-            (name, frozenset(re.findall(r"[a-z]{4,}|[\d.]*\d", value, re.ASCII)))
-            for name, value in texts
-            if name.startswith("headline")
-        ),
-        words=frozenset(word for _, value in texts for word in re.findall(r"[a-z]+", value)),
-    )
-
-
-def _shown(fact: Fact) -> tuple[float, int]:
-    """(number as the prompt prints it, which is what a reader knows; its decimals). Large amounts end in a letter
-    ("53.20M"), and any of their digits may be written."""
-    plain = _SHOWN.fullmatch(fact.shown)
-    decimals = len(plain[2]) if plain and plain[2] else 0
-    if fact.unit == "count":
-        return float(fact.value), 9
-    if not plain or plain[3]:
-        return float(fact.value), max(2, decimals)
-    return float(fact.shown.translate(_BARE)), decimals
-
-
-_SHOWN = re.compile(r"([+-]?\$?\d+)(?:\.(\d+))?%?([KMBT]?)")
-_BARE = str.maketrans("", "", "$%")
-_KINDS = {"sma": "average", "financials": "financial"}
-
-
-def _entries(
-    facts: Mapping[str, Fact],
-    values: Mapping[str, tuple[float, int]],
-    closes: Mapping[int, float],
-    averages: Mapping[int, float],
-) -> Iterator[tuple[str, Entry]]:
-    """(unit, entry) of everything that can be stated."""
-    changes, volatilities = [], []
-    for name, (value, decimals) in values.items():
-        kind = name.partition("/")[0].partition("_")[0]
-        kind = _KINDS.get(kind, kind)
-        days = _days(name)
-        size = abs(value) if kind == "change" else 0.0
-        yield (facts[name].unit, Entry(abs(value), _sign(value), kind, name, days, decimals, 0, size))
-        if kind == "change":
-            changes.append((name, size))
-            if days > 1:
-                yield ("percent", Entry(size / days, _sign(value), "pace", name, days, 2, 0, size))
-        elif kind == "volatility" and value > 0:
-            volatilities.append((name, value))
-    for volatility, value in volatilities:
-        for name, size in changes:
-            yield ("ratio", Entry(size / value, 0, "multiple", f"{name} vs {volatility}", 0, 2))
-    close = closes.get(0)
-    for lag, before in closes.items() if close else ():
-        if lag:
-            name = f"change_{lag}d"
-            moved = _moved(before, close, "change", name, lag)
-            yield from moved if name not in facts else moved[1:]
-            if lag + 1 in closes:  # day by day
-                step = f"close_{lag}d_ago vs close_{lag + 1}d_ago"
-                yield from _moved(closes[lag + 1], before, "change", step, 1, until=lag)
-    others = [(f"sma_{days}", days, value) for days, value in averages.items()]
-    if "open" in values:
-        others.append(("open", 0, values["open"][0]))
-        if 1 in closes:
-            yield from _moved(closes[1], values["open"][0], "versus", "open vs close_1d_ago", 0)
-    for name, days, value in others if close else ():
-        yield from _moved(value, close, "versus", f"close vs {name}", days)
-        back = 100 * (value / close - 1)
-        yield ("percent", Entry(abs(back), -_sign(back), "versus", f"close vs {name}", days, 2, 0, abs(back)))
-        yield "ratio", Entry(close / value, 0, "versus", f"close vs {name}", days, 3)
-    for short, long in pairwise(sorted(averages)):
-        yield from _moved(averages[long], averages[short], "versus", f"sma_{short} vs sma_{long}", long)
-
-
-def _moved(old: float, new: float, kind: str, fact: str, days: int, until: int = 0) -> list[tuple[str, Entry]]:
-    """The move from one price to another, in percent and in dollars."""
-    sign = _sign(new - old)
-    percent = 100 * abs(new / old - 1)
-    decimals = 4 if old < 1 or new < 1 else 2
-    return [
-        ("percent", Entry(percent, sign, kind, fact, days, 2, until, percent)),
-        ("usd", Entry(abs(new - old), sign, kind, fact, days, decimals, until, percent)),
-    ]
-
-
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)
-
-
-@lru_cache(maxsize=1024)
-def _days(name: str) -> int:
-    """Trading days in a fact's name: 5 of "change_5d", 0 of "close"."""
-    return int(re.sub(r"\D", "", name) or 0) if not name.startswith("financials/") else 0
-
-
-_EMPTY_WORDS = {"total", "net", "of", "and", "loss", "current", "gross", "from", "the", "reported", "common", "basic"}
-_ALSO = {
-    "revenues": "revenue", "revenue": "sales", "eps": "earnings per share", "earnings per share": "eps",
-    "net income": "net profit", "pe": "p/e", "price earnings": "p/e", "price to earnings": "p/e",
-    "roe": "return on equity",
-}  # fmt: skip
-
-
-def _phrases(names: Sequence[str]) -> dict[str, list[tuple[tuple[str, ...], str]]]:
-    """What people call the line items: any run of an item's words that no other item shares ("revenue" for
-    TotalRevenue when no other item has revenue), and common other names of it. By first word, longest first."""
-    owners: dict[str, set[str]] = {}
-    whole: dict[str, set[str]] = {}  # by a text that is all of a name, or all but its empty words
-    for name in names:
-        spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_()-]", " ", name.removeprefix("financials/"))
-        words = spaced.lower().split()
-        runs = [words[i:j] for i in range(len(words)) for j in range(i + 1, min(len(words), i + 6) + 1)]
-        bare = [word for word in words if word not in _EMPTY_WORDS]
-        spoken = {" ".join(run) for run in (*runs, bare) if run and _is_name(run)}
-        for known, other in _ALSO.items():
-            spoken |= {re.sub(rf"\b{known}\b", other, text) for text in tuple(spoken)}
-        for text in spoken:
-            owners.setdefault(text, set()).add(name)
-            if text in (" ".join(bare), " ".join(words)):
-                whole.setdefault(text, set()).add(name)
-    phrases: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-    for text in sorted(owners, key=len, reverse=True):
-        chosen = whole.get(text, set()) if len(whole.get(text, ())) == 1 else owners[text]
-        if len(chosen) == 1:
-            for form in (text + "s", text):
-                phrases.setdefault(form.split()[0], []).append((tuple(form.split()), *chosen))
-    return phrases
-
-
-_COMMON = set("per share shares value ratio term long short rate other stock income number amount".split())
-
-
-def _is_name(run: Sequence[str]) -> bool:
-    """Whether a run of an item's words can stand for it: neither "to equity" nor "ratio" nor "close"."""
-    if len(run) == 1 and run[0] in _COMMON | _EMPTY_WORDS:
-        return False
-    return not joins(run[0]) and not joins(run[-1]) and (len(run) > 1 or role_of(run[0]) in (None, "other", "event"))
-
-
-# ---------------------------------------------------------------------------------------------------- numbers
-
-
-class _Quantity(NamedTuple):
-    value: float  # magnitude
-    tolerance: float  # half a unit of the last digit written
-    decimals: int
-    unit: str  # usd, percent, ratio, foreign, or "" when none is written
-    sign: int  # -1 or +1 when a sign is written, else 0
-
-
-_QUANTITY = re.compile(r"([+-]?)([$\u20ac\u00a3\u00a5]?)([+-]?)([\d,]+)(?:\.(\d+))?[ -]?([a-z]*) ?(.?)", re.ASCII)
-# By the first letter of the unit written; basis points and cents are hundredths.
-_UNITS = {
-    "%": "percent",
-    "p": "percent",
-    "d": "usd",
-    "u": "usd",
-    "x": "ratio",
-    "t": "ratio",
-    "b": "percent",
-    "c": "usd",
-}
-
-
-@lru_cache(maxsize=4096)
-def _quantity(text: str) -> _Quantity:
-    sign, currency, sign_after, digits, decimals, scale, unit = _QUANTITY.match(text).groups()
-    factor = 1.0
-    if scale in SCALES:
-        factor = SCALES[scale]
-    else:
-        unit = scale or unit
-    if unit[:1] in ("b", "c"):
-        factor *= 0.01
-    written = len(decimals) if decimals else 0
-    return _Quantity(
-        float(f"{digits.replace(',', '')}.{decimals or 0}") * factor,
-        0.5 * factor * 10.0**-written,
-        written + 2 * (factor == 0.01),
-        "usd" if currency == "$" else "foreign" if currency else _UNITS[unit[0]] if unit else "",
-        -1 if "-" in (sign, sign_after) else 1 if "+" in (sign, sign_after) else 0,
-    )
-
-
-def _equal(quantity: _Quantity, book: Book, bound: int) -> list[Entry]:
-    """Everything the number equals to the precision written, which may not be finer than the precision shown.
-
-    Rounding away a third of the value ("1%" of 0.7%) states nothing. bound: +1 for "just above", -1 for "nearly".
-    """
-    value, tolerance, decimals, unit, _ = quantity
-    if unit not in book.tables:
-        return []
-    values, entries = book.tables[unit]
-    slack = tolerance + 1e-9 * max(1.0, value)
-    low = bisect_left(values, value - (2 * slack if bound < 0 else slack))
-    high = bisect_right(values, value + (2 * slack if bound > 0 else slack))
-    return [
-        entry
-        for entry in entries[low:high]
-        if decimals <= entry.decimals and abs(entry.value - value) <= entry.value / 3 + 1e-6 * slack
-    ]
 
 
 # ---------------------------------------------------------------------------------------------------- the words around
@@ -328,6 +73,9 @@ _LINKS = {"", None, "comma", "and", "bracket", "at", "contrast", "as"}  # betwee
 _GLUE = _LINKS | {"of", "to", "from", "colon", "last", "span", "ago", "today", "high", "low", "above", "below", *_SIGNS}
 _ABOUT = {"in", "of", "for"}
 _OF = ("of", "at", "colon", "bracket")
+_DETERMINERS = {"the", "a", "its", "their", "new"}
+_COPULA = {"was", "is", "were", "being", "as", "marks", "marked", "remains"}
+_APART_FROM = {"comma", "contrast", "so", "above", "below", "from", "number"}
 _HEDGES = {"above": 1, "over": 1, "than": 1, "nearly": -1, "almost": -1, "under": -1, "below": -1}
 # Words of an outlook that also stand beside facts: "I'm told", "next to a 2.3% gain".
 _NO_FORECAST = set("call verdict answer think believe say due ahead am i'm next lean leaning leans bet going".split())
@@ -359,7 +107,7 @@ class _Number:
     span: tuple[int, ...] = ()
     ago: tuple[int, ...] = ()
 
-    def __init__(self, at: int, quantity: _Quantity):
+    def __init__(self, at: int, quantity: Quantity):
         self.at, self.quantity = at, quantity
 
     def moved_within(self, reach: int) -> bool:
@@ -374,7 +122,7 @@ class _Number:
 def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Number:
     """The number at place `at`, read by the words from `low` and up to `high`. last: the number before it."""
     words, roles, says = text.words, text.roles, _SAYS.get
-    number = _Number(at, _quantity(words[at]))
+    number = _Number(at, quantity_of(words[at]))
     if at > low:
         number.before = roles[at - 1] or ""
     listed = last is not None and _LINKS.issuperset(roles[low:at])
@@ -408,17 +156,25 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
             number.own = number.own or (mine and before_colon and words[place] not in _NO_FORECAST)
         elif what == "not":
             number.denied = number.denied or (same_clause and before_colon)
-        elif what == "extreme" and at - place <= 5:
-            number.extreme = number.extreme or roles[place]
+        elif what == "extreme":
+            reached = words[place - 1] in _DETERMINERS and _APART_FROM.isdisjoint(roles[place:at])
+            if at - place <= 5 or (reached and at - place <= 10):
+                number.extreme = number.extreme or roles[place]
     when_after = -1
     for place in range(at + 1, min(high, at + 13)):
         what = says(roles[place])
         if what is None:
             continue
         if what == "when":
-            when_after = place if when_after < 0 else when_after
+            when_after = place if when_after < 0 and number.side < 0 else when_after
         elif what == "side":
             number.side = place if number.side < 0 and place - at <= 3 else number.side
+        elif what == "extreme":
+            copula = place - 1
+            while words[copula] in _DETERMINERS or words[copula] in ("also", "clearly", "both", "closing", "recent"):
+                copula -= 1
+            if words[copula] in _COPULA and copula <= at + 4:
+                number.extreme = roles[place]  # "$150.00 three days ago was the low"
         elif what == "move":
             adverb = words[place] in ("up", "down") or roles[place] in ("positive", "negative")
             if place - at <= (2 if adverb else 3):  # "a 2.3% daily drop"
@@ -480,7 +236,6 @@ class _Verdict(NamedTuple):
     why: str
     false: bool = False
     direction: int = 0
-    size: float = 0.0
     about: str | None = None  # what the evidence is about, where it is not the fact
     listed: str | None = None
 
@@ -492,7 +247,7 @@ def _untrue(why: str) -> _Verdict:
 # First and last place of a statement, the verdict, and whether it is a number.
 _Statement = tuple[int, int, _Verdict, bool]
 
-_STATING = {"event", "volume", "number", "above", "below", "span", "record", "high", "low", "superlative"}
+_STATING = {"streak", "event", "volume", "number", "above", "below", "span", "record", "high", "low", "superlative"}
 
 
 def claims_of(reasoning: str, text: Text, book: Book) -> list[Claim]:
@@ -510,24 +265,11 @@ def claims_of(reasoning: str, text: Text, book: Book) -> list[Claim]:
             until += 1
         if until > first or not sentence.kinds.isdisjoint(_STATING):
             for low, high, verdict, counts in _Reader(text, sentence, numbers[first:until], book).stated():
-                start, stop = starts[low], starts[high] + len(words[high])
-                fact, why, false, direction, size, about, listed = verdict
+                text_of = reasoning[starts[low] : starts[high] + len(words[high])]
+                fact, why, false, *rest, about, listed = verdict
+                place = (text_of, starts[low], starts[low] + len(text_of))
                 claims.append(
-                    Claim(
-                        reasoning[start:stop],
-                        start,
-                        stop,
-                        fact,
-                        fact is not None,
-                        false,
-                        why,
-                        direction,
-                        size,
-                        about or fact,
-                        counts,
-                        which,
-                        listed,
-                    )  # fmt: skip
+                    Claim(*place, fact, fact is not None, false, why, *rest, about or fact, counts, which, listed)
                 )
         first = until
     if any(claim.listed for claim in claims):
@@ -551,7 +293,7 @@ def _juxtapose(claims: list[Claim], book: Book) -> None:
     if any(claim.fact == "close" for claim in claims):
         for i, claim in enumerate(claims):
             if claim.grounded and claim.fact.startswith(("close_", "sma_")) and " vs " not in claim.fact:
-                sign = _sign(book.closes[0] - book.values[claim.fact])
+                sign = sign_of(book.closes[0] - book.values[claim.fact])
                 claims[i] = claim._replace(direction=sign, about=f"close vs {claim.fact}")
 
 
@@ -560,12 +302,21 @@ _PRICE_WORDS = set("share shares stock stocks price prices close closed closes c
 _APART = {"distance", "gap", "difference", "spread", "deviation", "premium", "discount", "away", "from", "separates"}
 _PLACES = {"at", "to", "from", "of", "above", "below", "than"}
 _NOW = set("now currently current stands stand sits trades trading ended ends finished session latest".split())
+_RANGE = {"range", "ranges", "ranged", "ranging", "band"}
+_RANGES = _RANGE | {"between"}
+_PAIRS = (["to", "number"], ["and", "number"])
+_MEANS = {"average", "averages", "averaged", "averaging", "mean"}
+_TYPICAL = {"normal", "normally", "typical", "typically", "usual", "usually"}
+_EVERY = {"each", "every", "all"}
+_BROKEN = {"after", "until", "before", "following", "snapped", "snaps", "broke", "breaks",
+           "broken", "interrupted", "yesterday", "had"}  # fmt: skip
 _PACE = {"per", "average", "averaging", "averaged", "mean", "each"}
 _PRONOUNS = {"it", "that", "this", "them", "both"}
 _FIRST_PERSON = {"i", "my", "we", "our"}
 _COMING = {"tomorrow", "next"}
 _EXTREMES = {"high", "low", "superlative"}
-_ENDS_MOVE = {"and", "comma", "number", "so", "contrast"}
+_ENDS_CLAUSE = {"and", "comma", "so", "contrast"}
+_ENDS_MOVE = {"number", *_ENDS_CLAUSE}
 _NO_PLAIN_MOVE = {"firm", "weak", "own", "not", "end", *_LEVELS} - {"close"}
 _COMPARED = {"compared", "relative", "versus", "vs", "against"}
 _SUBJECTS = {"it", "share", "shares", "stock"}
@@ -576,7 +327,8 @@ class _Reader:
 
     def __init__(self, text: Text, sentence: Sentence, numbers: list[int], book: Book):
         self.text, self.book, self.numbers = text, book, numbers
-        self.begin, self.end, _, self.words, roles, self.kinds = sentence
+        self.begin, self.end, _, words, roles, self.kinds = sentence
+        self.words = set(words)
         self.levels: dict[int, Entry] = {}  # by place: the price, average or other level a number was read as
         self.changes: list[Entry] = []  # stated so far
         self.lags: list[int] = []  # of the closes stated so far
@@ -584,7 +336,7 @@ class _Reader:
         # "analysts expect 12%" and "historically a 73% chance" are claims, if no prompt shows them
         self.theirs = "others" in self.kinds
         count = len(roles) - roles.count("comma") - roles.count("bracket")
-        self.is_prose = count >= max(3, 2.25 * len(numbers)) and is_joined(self.words, len(numbers) / 2)
+        self.is_prose = count >= max(3, 2.25 * len(numbers)) and is_joined(words, len(numbers) / 2)
 
     def stated(self) -> list[_Statement]:
         """What the sentence states, in order."""
@@ -607,8 +359,10 @@ class _Reader:
         if self.is_prose:
             if "above" in kinds or "below" in kinds:
                 found += self._comparisons()
-            if "span" in kinds and not kinds.isdisjoint(_SIGNS):
+            if not kinds.isdisjoint(("span", "streak")) and not kinds.isdisjoint(_SIGNS):
                 found += self._moves()
+            if "unchanged" in self.words:
+                found += self._unchanged()
             if "record" in kinds or not kinds.isdisjoint(_EXTREMES):
                 found += self._superlatives()
         if ("event" in kinds or "volume" in kinds) and kinds.isdisjoint(("not", "weak")) and "if" not in self.words:
@@ -626,10 +380,12 @@ class _Reader:
             return None
         bound = _HEDGES.get(self.text.words[number.at - 1], 0)
         best, chosen, reason = -1, None, "nothing shown has this number"
-        for entry in _equal(number.quantity, self.book, bound) or self._derived(number):
-            rank, why = self._judge(entry, number)
-            if rank > best or (rank == best and entry.fact in self.book.facts and chosen.fact not in self.book.facts):
-                best, chosen, reason = rank, entry, why
+        for entries in (equal_to(number.quantity, self.book, bound), None):
+            for entry in self._derived(number) if entries is None and best < GROUNDED else entries or ():
+                rank, why = self._judge(entry, number)
+                shown = entry.fact in self.book.facts
+                if rank > best or (rank == best and shown and chosen.fact not in self.book.facts):
+                    best, chosen, reason = rank, entry, why
         if number.denied and self.is_prose and best >= 0:
             return _Verdict(None, "the words deny it", "true" in self.words)
         if best == GROUNDED and not self.theirs:
@@ -659,19 +415,19 @@ class _Reader:
         if len(self.lags) > 1:
             new = self.lags[-1]
             for old in {self.lags[-2], self.lags[0]} - {new}:
-                moved = _moved(book.closes[old], book.closes[new], "change", _pair(new, old), old - new, new)
+                moved = moved_from_to(book.closes[old], book.closes[new], "change", pair_name(new, old), old - new, new)
                 found += [entry for of_unit, entry in moved if of_unit == unit]
-        if number.name == "average" and unit in ("usd", ""):
-            for n in self.text.days.get(number.named, ()):
-                closes = [book.closes.get(lag) for lag in range(min(n, 60))]
-                if n not in book.averages and closes and None not in closes:
-                    found.append(Entry(sum(closes) / n, 1, "average", f"sma_{n}", n, 2))
+        if unit in ("usd", "") and not _MEANS.isdisjoint(self.words):
+            spans = {n for place in range(number.at - _REACH, number.at + 13) for n in self.text.days.get(place, ())}
+            for n in spans | {len(set(self.lags[-20:]))}:
+                if n > 1 and n not in book.averages and (mean := mean_of(book, n)):
+                    found.append(Entry(mean, 1, "mean", f"sma_{n}", n, 2))
         if self.text.items and unit in ("percent", "ratio"):
             items = [self.text.items[place] for place in range(self.begin, self.end) if place in self.text.items]
             for one, other in pairwise(items):
                 if book.facts[one].unit == book.facts[other].unit and book.values[other] and one != other:
                     share = book.values[one] / book.values[other] * (100 if unit == "percent" else 1)
-                    found.append(Entry(abs(share), _sign(share), "share", f"{one} vs {other}", 0, 2))
+                    found.append(Entry(abs(share), sign_of(share), "share", f"{one} vs {other}", 0, 2))
         return [e for e in found if decimals <= e.decimals and abs(e.value - value) <= 1.001 * tolerance]
 
     def _headline(self, number: str) -> str | None:
@@ -695,6 +451,9 @@ class _Reader:
             return (GROUNDED if told else CONTRADICTED), "it is no average per day"
         if kind == "multiple":
             return (GROUNDED if "volatility" in self.kinds else UNCLEAR), "of what is not said"
+        if kind == "mean":
+            lengths = self.text.days.get(number.named, ()) if number.name == "average" and number.near else ()
+            return (CONTRADICTED if lengths and entry.days not in lengths else GROUNDED), f"it is {entry.fact}"
         return (GROUNDED, "") if kind == "share" else self._judge_level(entry, number)
 
     def _judge_level(self, entry: Entry, number: _Number) -> tuple[int, str]:
@@ -712,6 +471,9 @@ class _Reader:
             days = number.own_days(days if number.near or not number.span else number.span)
             return (CONTRADICTED if days and entry.days not in days else GROUNDED), f"it is {entry.fact}"
         if kind == "average":
+            for place in range(max(self.begin, number.named - 6), number.named if name == "close" else 0):
+                if self.text.roles[place] == "average" and entry.days in self.text.days.get(place, ()):
+                    return GROUNDED, ""  # "the mean of its last twenty closes ($171.80)"
             compared = number.before in ("above", "below") or (number.before == "than" and "average" in self.kinds)
             if entry.days in number.span or compared:
                 return GROUNDED, ""
@@ -721,6 +483,8 @@ class _Reader:
                 return CONTRADICTED, why
             return (CONTRADICTED if number.near and name in _LEVELS else UNCLEAR), why
         if kind == "volatility" and name == "change":  # "a typical day moves it by 1.5%" does not say which way
+            if not number.move and not number.quantity.sign and not _TYPICAL.isdisjoint(self.words):
+                return GROUNDED, ""
             return (CONTRADICTED if number.move or number.quantity.sign else UNCLEAR), why
         return (CONTRADICTED if name and number.near else UNCLEAR), why
 
@@ -731,9 +495,17 @@ class _Reader:
             return CONTRADICTED, "a level is no difference"  # "dropped $175.53"
         if number.extreme:
             pick = max if number.extreme == "high" else min
-            earlier = [close for days, close in closes.items() if days]
-            holds = earlier and closes[lag] in (pick(closes.values()), pick(earlier))
+            since = lag + 1 if "recent" in words[self.begin : self.end] else 0
+            holds = any(
+                closes[lag] == pick(part)
+                for within in {60, since, *number.span}
+                if (part := [close for days, close in closes.items() if days < within])
+            ) or closes[lag] == pick((close for days, close in closes.items() if days), default=0)
             return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is not the {number.extreme} of those shown"
+        if not _RANGES.isdisjoint(self.words) and self._ends_range(number.at):
+            windows = [[close for days, close in closes.items() if days < n] for n in number.span or (60,)]
+            holds = any(closes[lag] in (max(part), min(part)) for part in windows if part)
+            return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is no end of the range of those shown"
         if name in _LEVELS and name != "close":
             beside = before in ("above", "below", "than")
             return (CONTRADICTED if number.near and not beside else UNCLEAR), f"{entry.fact} is meant, not the {name}"
@@ -757,6 +529,16 @@ class _Reader:
         now = (name in ("close", "price") and number.near) or number.today
         return (CONTRADICTED if now or self._is_now(number.at) else UNCLEAR), f"it is {entry.fact}"
 
+    def _ends_range(self, at: int) -> bool:
+        """Whether a number is one of two in "between $150.00 and $156.20", "range from $150.00 to $156.20"."""
+        roles, words = self.text.roles, self.text.words
+        first = at if words[at - 1] in ("between", "from", "of") else at - 2
+        pair = first >= self.begin and roles[first] == "number" and roles[first + 1 : first + 3] in _PAIRS
+        opened = words[first - 1] == "between" or not _RANGE.difference(self.book.company).isdisjoint(
+            words[max(self.begin, first - 6) : first]
+        )
+        return pair and opened and _APART.isdisjoint(words[max(self.begin, first - 4) : first - 1])
+
     def _is_now(self, at: int) -> bool:
         """Whether the words before a number speak of the present: "it now stands at"."""
         return not _NOW.isdisjoint(self.text.words[max(self.begin, at - 7) : at])
@@ -770,7 +552,7 @@ class _Reader:
             return "it came before"
         change = self._change(since, lag)
         if number.move and change is not None:
-            self.used.add(number.move_at)
+            self._use_move(number)
             if change * number.move <= 0:
                 return f"it did not come {self.text.words[number.move_at]} to"
         return None
@@ -821,8 +603,6 @@ class _Reader:
             return CONTRADICTED, f"it is {entry.fact}"
         if not dated and any(self.lags) and not _COMPARED.isdisjoint(self.words) and entry.days not in self.lags:
             return CONTRADICTED, "it is not since the close it is compared with"
-        if number.ago not in ((), (1,)) and move and self._told_backwards(at):
-            return UNCLEAR, "told backwards in time"
         if not sign and entry.sign < 0:
             neutral = words[at + 1 : at + 2] in (["move"], ["moves"])
             if not neutral:
@@ -835,9 +615,14 @@ class _Reader:
         placed = dated or move or name == "change"
         if not placed and not (quantity.sign and ("ago" in self.kinds or not _PRICE_WORDS.isdisjoint(self.words))):
             return (CONTRADICTED if derived else UNCLEAR), "of what is not said"
-        if number.move:
-            self.used.add(number.move_at)
+        self._use_move(number)
         return GROUNDED, ""
+
+    def _use_move(self, number: _Number) -> None:
+        """Keep a direction that a number is told by, in its own clause, from being read a second time."""
+        low, high = sorted((number.at, number.move_at))
+        if number.move and _ENDS_CLAUSE.isdisjoint(self.text.roles[low + 1 : high]):
+            self.used.add(number.move_at)
 
     def _is_over(self, entry: Entry, days: tuple[int, ...], number: _Number) -> bool:
         """Whether a change is over the days named."""
@@ -854,16 +639,20 @@ class _Reader:
             return True
         i = bisect_left(self.numbers, at)
         beside = (*self.numbers[max(0, i - 1) : i], *self.numbers[i + 1 : i + 2])
-        others = [other for j in beside for other in _equal(_quantity(self.text.words[j]), self.book, 0)]
+        others = [other for j in beside for other in equal_to(quantity_of(self.text.words[j]), self.book, 0)]
         steps = [other.until for other in others if other.kind == "change" and other.days == 1]
         return entry.days == 1 and any(abs(step - entry.until) == 1 for step in steps)
 
     def _wrong_size(self, size: float, side: int, kind: str, days: tuple[int, ...]) -> str | None:
         """Why a size that is compared with another is not so ("larger than the volatility of 1.5%"), else None."""
-        if kind in ("change", "nothing"):
+        if kind == "nothing":
             return None
-        if kind == "percent":
-            other = _quantity(self.text.words[days[0]]).value
+        if kind == "change":
+            other = abs(self._change(days[0]) or 0) if days else 0
+            if not other:
+                return None
+        elif kind == "percent":
+            other = quantity_of(self.text.words[days[0]]).value
         elif kind == "volatility":
             values = [value for name, value in self.book.values.items() if name.startswith("volatility_")]
             if len(values) != 1:
@@ -874,11 +663,6 @@ class _Reader:
         if (size > other) == (self.text.roles[side] == "above"):
             return None
         return f"{size:.2f} and {other:.2f} compare the other way"
-
-    def _told_backwards(self, at: int) -> bool:
-        """ "five days ago it was 2% lower": the words look back, so that lower means a rise since."""
-        before = self.text.roles[max(self.begin, at - _REACH) : at]
-        return "ago" in before and not {"was", "were"}.isdisjoint(self.text.words[max(self.begin, at - 3) : at])
 
     def _judge_versus(self, entry: Entry, number: _Number) -> tuple[int, str]:
         """ "$3.73 above its 20-day average", "above its average by 2.2%", "1.02 times its open"."""
@@ -917,16 +701,19 @@ class _Reader:
             if role in ("so", "contrast"):
                 break
             if role == "number" and place != besides:
-                if _quantity(text.words[place]).unit not in ("usd", ""):
+                if quantity_of(text.words[place]).unit not in ("usd", ""):
                     return "percent", (place,)
-                level = self.levels.get(place) or self._level_at(place)
+                level = self.levels.get(place)
                 return (level.kind, (level.days,)) if level else ("nothing", ())
             if role == "span" and text.days[place][0] in self.book.averages:
+                following = text.roles[place + 1 : place + 3]
+                if not {"change", *_SIGNS}.isdisjoint(following):
+                    return "change", text.days[place]  # "smaller than the 20-day move"
                 return "average", text.days[place]  # "above the 20-day"
             if role == "close" or text.words[place] == "price":
                 return "close", self._days_of_close(place, after=side)
             if role in _LEVELS or role == "ago" or role == "change":
-                return role, text.days.get(place, ()) or self._by_length(place)
+                return role, text.days.get(place, ())
         if not _PRONOUNS.isdisjoint(text.words[side + 1 : side + 3]):
             return "", ()
         before = next((j for j in range(side - 1, self.begin, -1) if text.roles[j] == "average"), -1)
@@ -939,27 +726,14 @@ class _Reader:
                 return self.text.days[near]
         return (0,)
 
-    def _by_length(self, place: int) -> tuple[int, ...]:
-        """Days of an average that is told by its length: "the longer average"."""
-        if self.book.averages and self.text.roles[place] == "average":
-            for word in self.text.words[max(self.begin, place - 2) : place]:
-                if word.startswith(("long", "short")):
-                    return ((max if word[0] == "l" else min)(self.book.averages),)
-        return ()
-
-    def _level_at(self, place: int) -> Entry | None:
-        """The price or average that a number not read yet equals."""
-        equal = _equal(_quantity(self.text.words[place]), self.book, 0)
-        return next((entry for entry in equal if entry.kind in ("close", "average", "open")), None)
-
     def _told(self, entry: Entry, number: _Number) -> _Verdict:
         """The verdict on a grounded number, with the evidence it gives."""
         why = f"equals {entry.fact}"
         if entry.kind in ("change", "pace", "versus"):
             self.changes.append(entry)
-            return _Verdict(entry.fact, why, False, entry.sign, entry.percent)
-        if entry.kind in ("close", "average", "open"):
-            self.levels[number.at] = entry
+            return _Verdict(entry.fact, why, False, entry.sign)
+        if entry.kind in ("close", "average", "open", "mean"):
+            self.levels[number.at] = entry._replace(kind="average") if entry.kind == "mean" else entry
         if entry.kind != "close":
             return _Verdict(entry.fact, why)
         closes, lags, lag = self.book.closes, self.lags, entry.days
@@ -970,8 +744,7 @@ class _Reader:
         if not told or first == lag:
             return _Verdict(entry.fact, why)
         new, old = sorted((first, lag))
-        change = 100 * (closes[new] / closes[old] - 1)
-        return _Verdict(entry.fact, why, False, _sign(change), abs(change), _pair(new, old))
+        return _Verdict(entry.fact, why, False, sign_of(closes[new] - closes[old]), pair_name(new, old))
 
     def _change(self, days: int, until: int = 0) -> float | None:
         """Percent change of the close from `days` to `until` days ago, as shown or from two closes; None if unknown."""
@@ -996,6 +769,8 @@ class _Reader:
                 continue  # "expect it to close above", "a move to above"
             if nearby and nearby[-1] == "number" and at - 1 not in self.levels:
                 continue
+            if not {"next", "other", "another"}.isdisjoint(text.words[at + 1 : at + 3]):
+                continue  # "each above the next"
             kind, days = self._reference(at)
             if not kind:
                 kind, days = "close", (0,)  # "its average is below it"
@@ -1026,12 +801,12 @@ class _Reader:
         book = self.book
         if kind == "average":
             days = days or tuple(book.averages)
-            if len(days) == 1 and days[0] in book.averages:
-                return f"sma_{days[0]}", days[0], book.averages[days[0]]
+            if len(days) == 1 and (mean := mean_of(book, days[0])):
+                return f"sma_{days[0]}", days[0], mean
         elif kind in ("close", "ago"):
             lag = days[0] if days else 0
             if lag in book.closes:
-                return _close(lag), lag, book.closes[lag]
+                return close_name(lag), lag, book.closes[lag]
         elif kind == "open" and "open" in book.facts:
             return "open", 0.5, book.values["open"]
         return None
@@ -1052,49 +827,61 @@ class _Reader:
         return "close", (0,)
 
     def _moves(self) -> Iterator[_Statement]:
-        """ "has fallen over the last 5 days", "up for the third day in a row", "higher on 4 of the last 5 days"."""
-        roles, closes = self.text.roles, self.book.closes
+        """ "has fallen over the last 5 days", "the third straight gain", "higher on 4 of the last 5 days"."""
+        words, roles = self.text.words, self.text.roles
         for at in range(self.begin, self.end):
-            if roles[at] != "span" or len(self.text.days[at]) != 1 or roles[at - 1] == "of":
+            if roles[at] == "span" and len(self.text.days[at]) == 1 and roles[at - 1] != "of":
+                (n,) = self.text.days[at]
+            elif roles[at] == "streak" and "span" not in roles[max(self.begin, at - 6) : at + 7]:
+                places = range(at - 1, max(self.begin, at - 6) - 1, -1)
+                n = next((n for j in places if (n := count_at(self.text, j))), 2)
+            else:
                 continue
             low, high = max(self.begin, at - 8), min(self.end, at + 7)
             low = max((j + 1 for j in range(low, at) if roles[j] in _ENDS_MOVE), default=low)
             high = next((j for j in range(at, high) if roles[j] in _ENDS_MOVE), high)
             kinds = set(roles[low:high])
-            moves = [place for place in range(low, high) if roles[place] in _SIGNS and place not in self.used]
+            used = () if "streak" in kinds else self.used  # "three gains in a row have brought it to $150.00"
+            moves = [place for place in range(low, high) if roles[place] in _SIGNS and place not in used]
             if len(moves) != 1 or not kinds.isdisjoint(_NO_PLAIN_MOVE):
                 continue
-            (move,), n = moves, self.text.days[at][0]
-            if roles[move].startswith("back") and not self.text.words[move].endswith("ed"):
+            move = moves[0]
+            if roles[move].startswith("back") and not words[move].endswith("ed"):
                 continue  # "a pullback", of which nobody says that it happened
-            sign, change = _SIGNS[roles[move]], self._change(n)
-            steps = [closes[lag] - closes[lag + 1] for lag in range(n) if lag in closes and lag + 1 in closes]
-            with_it = sum(step * sign > 0 for step in steps)
-            count = self._count(at, move)
-            if count is not None:
-                if len(steps) < n:
+            sign, count = _SIGNS[roles[move]], self._count(at, move)
+            if "streak" in kinds or (count is None and not _EVERY.isdisjoint(words[low:high])):
+                count = n
+            change = self._change(n)
+            if count is None and not change:
+                continue
+            if count is None or n == 1:
+                holds = not change or change * sign > 0
+            else:
+                steps = [self._change(lag + 1, lag) for lag in range(n + 1)]
+                if None in steps[:n]:
                     yield at, at, _untrue("nothing shown says so"), False
                     continue
-                holds, sign = count == with_it, sign * _sign(2 * count - n)
-            elif "streak" in kinds:
-                holds = with_it == len(steps) and (change is None or change * sign > 0)
-                if n == 1 or (change is None and not steps) or (holds and len(steps) < n):
-                    continue
-            elif change:
-                holds = change * sign > 0
-            else:
-                continue
-            true = _Verdict(f"change_{n}d", "the closes bear it out", False, sign, abs(change or 0))
-            verdict = true if holds else _untrue("the price went the other way over that time")
+                up = [step * sign > 0 for step in steps if step is not None]
+                broken = not _BROKEN.isdisjoint(self.words) or "end" in self.kinds  # "after three gains it fell"
+                holds = count == sum(up[:n]) or (broken and count == sum(up[1:]))
+                sign *= sign_of(2 * count - n)
+            true = _Verdict(f"change_{n}d", "the closes bear it out", False, sign)
+            verdict = true if holds else _untrue("the closes shown say otherwise")
             yield min(at, move), max(at, move), verdict, False
 
     def _count(self, at: int, move: int) -> int | None:
         """k of "higher on k of the last n days" or "k gains in n days", whose span is at `at`; None when not said."""
         words, roles = self.text.words, self.text.roles
         of = next((j for j in range(at - 1, max(self.begin, at - 6), -1) if words[j] == "of"), move)
-        if of == self.begin or roles[of - 1] not in ("bare", "count"):
-            return None
-        return int(words[of - 1]) if words[of - 1].isdigit() else COUNTS.get(words[of - 1])
+        told = of > self.begin and roles[of - 1] in ("bare", "count") and words[of - 2] != "every"
+        return count_at(self.text, of - 1) or None if told else None
+
+    def _unchanged(self) -> Iterator[_Statement]:
+        """ "ended the day unchanged": nothing has moved so little."""
+        at = self.text.words.index("unchanged", self.begin)
+        days = next((self.text.days[j] for j in range(self.begin, self.end) if self.text.roles[j] == "span"), (1,))
+        if self.kinds.isdisjoint(_LEVELS - {"close"}) and abs(self._change(days[0]) or 0) > 0.1:
+            yield at, at, _untrue("the price has moved"), False
 
     def _superlatives(self) -> Iterator[_Statement]:
         """ "a record high", "its 52-week low": nothing shown can say so, unless a headline does. "The highest close of
@@ -1122,7 +909,7 @@ class _Reader:
     def _largest(self, what: str, span: int) -> _Verdict | None:
         """The verdict on "the largest move of the last `span` days", said of the last day's; None when it is true."""
         closes = self.book.closes
-        if what in ("change", *_SIGNS) and any(entry.days == 1 and not entry.until for entry in self.changes):
+        if what in ("change", "of", *_SIGNS) and any(entry.days == 1 and not entry.until for entry in self.changes):
             lags = [lag for lag in closes if lag + 1 in closes and lag < span]
             steps = {lag: abs(closes[lag] / closes[lag + 1] - 1) for lag in lags}
             if steps and steps.get(0, 0) < max(steps.values()):
@@ -1160,15 +947,5 @@ def _compared(one: _Price, other: _Price) -> _Verdict:
     newer, older = sorted((one, other), key=lambda price: price[1])
     fact = f"{newer[0]} vs {older[0]}"
     if older[0].startswith("close_"):
-        fact = _pair(int(newer[1]), int(older[1])) if newer[0].startswith("close") else fact
-    size = 100 * abs(one[2] / other[2] - 1)
-    return _Verdict(fact, f"{one[0]} and {other[0]} compare so", False, _sign(newer[2] - older[2]), size)
-
-
-def _close(lag: int) -> str:
-    return f"close_{lag}d_ago" if lag else "close"
-
-
-def _pair(new: int, old: int) -> str:
-    """The name of the change between two closes; against the row's own it is the N-day change."""
-    return f"{_close(new)} vs {_close(old)}" if new else f"change_{old}d"
+        fact = pair_name(int(newer[1]), int(older[1])) if newer[0].startswith("close") else fact
+    return _Verdict(fact, f"{one[0]} and {other[0]} compare so", False, sign_of(newer[2] - older[2]))

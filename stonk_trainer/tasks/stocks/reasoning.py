@@ -10,11 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from stonk_trainer.tasks.stocks.book import Book
 from stonk_trainer.tasks.stocks.claims import Claim
-from stonk_trainer.tasks.stocks.words import Sentence, Text, slips_of
+from stonk_trainer.tasks.stocks.words import Sentence, Text, is_known, slips_of
 
-EXTREME = 0.5  # daily volatilities: a smaller move cannot be called overdone
-NOTICEABLE = 0.05  # daily volatilities: after a smaller move no rebound or pullback can be expected
 CONCEDED = 0.5  # weight of evidence against the answer that the writer sets aside ("although it fell …")
 MOST_FACTS = 12  # whoever cites more lists the data instead of choosing from it
 MOST_UNKNOWN = 0.25  # share of the words that need not be English of this kind
@@ -26,6 +25,7 @@ _SIGN |= {"strength": 1, "weakness": -1}
 _MEANING = {"above", "below", "so", "turn", "turn up", "turn down", "high", "low", "room", "than", "from", *_SIGN}
 _SUBJECTS = {"price", "share", "stock", "it"}
 _MOODS = {"positive", "negative"}
+_READS = _MOODS | {"strength", "weakness"}
 _CLAUSE_END = {"comma", "so", "as", "contrast"}
 _CONTRAST_STARTS = {"however", "but", "still", "yet", "nevertheless", "nonetheless", "although", "though", "despite"}
 # Letters and digits that pass for others: zero-width, full-width, Cyrillic, mathematical, digits of other scripts.
@@ -43,12 +43,12 @@ _UNDECIDED = (
 _UNDECIDED_ALONE = (
     "either way", "either direction", "coin flip", "coin toss", "toss-up", "50/50", "hard to say", "cannot tell",
     "can't tell", "no idea", "is uncertain", "are uncertain", "which way", "as likely as", "not know", "don't know",
-    "cannot say", "can't say", "no opinion", "no view",
+    "cannot say", "can't say", "no opinion", "no view", "as easily", "by either",
 )  # fmt: skip
 # Each of these phrases has one of these words, which are rare.
 _UNDECIDED_WORDS = set(
     "up/down anything impossible knows both either equally direction outcomes equal coin toss 50 hard tell idea"
-    " uncertain way likely know say opinion view".split()
+    " uncertain way likely know say opinion view easily".split()
 )
 _GRADER = {"grader", "graders", "grading", "graded", "rubric", "evaluator", "scorer", "verifier"}
 _CONDITIONS = {"if", "scenario", "case"}
@@ -69,52 +69,50 @@ class Weighing(NamedTuple):
 
 
 class _Outlook(NamedTuple):
-    """Directions (+1, -1) that the writer expects firmly, names as possible, expects after a move the other way, those
-    that moves called overdone would turn to, and those to which words of a reversal hint."""
+    """Directions (+1, -1) that the writer expects firmly, names as possible, and expects a move the other way to turn
+    to ("oversold", "a pullback is likely", "overdone")."""
 
     firm: set[int]
     weak: set[int]
     turns: set[int]
-    overdone: set[int]
-    hints: set[int]
 
 
-def weigh(
-    reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, volatility: float, names: frozenset[str]
-) -> Weighing:
-    """text: the cut of the reasoning; claims: its claims. wanted: +1 when the answer is UP, -1 for DOWN. volatility:
-    daily, in percent. names: words of the prompt's texts, which are English too."""
+def weigh(reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, book: Book) -> Weighing:
+    """text: the cut of the reasoning; claims: its claims. wanted: +1 when the answer is UP, -1 for DOWN."""
     faults = []
     lower, parts = reasoning.lower(), text.sentences
     false = next((claim for claim in claims if claim.false), None)
     if false:
         faults.append(f'false: "{false.text}": {false.why}')
     conceded = _conceded(parts)
-    outlook, decided, conclusions = _outlook_of(parts, claims)
-    if not _AGAINST_WORDS.isdisjoint(text.words) and _AGAINST.search(lower):
-        outlook.hints.update((1, -1))
-    agree, against, flipped = _evidence(claims, conceded, outlook, wanted, volatility)
-    if against > agree and wanted in outlook.hints and -wanted not in outlook.firm:
-        agree, against = against, agree  # "it rose 3%; a pullback would be normal, so I expect a decline"
+    outlook, decided, conclusions, hedged = _outlook_of(parts, claims)
+    agree, against = _evidence(claims, conceded, wanted)
+    turned = (-wanted if agree > against else wanted) in outlook.turns
+    if not turned and against > agree and outlook.firm == {wanted}:
+        turned = _argues_reversal(parts, claims, conceded, wanted)
+    if turned:
+        agree, against = against, agree  # "it rose 3%; such moves rarely last, so I expect a decline"
     mood, contradiction = _mood(parts, claims, outlook, conceded, wanted)
     if contradiction:
         faults.append(contradiction)
     # whoever concludes against most of the evidence must say so, and have some on his side
-    concludes = wanted in outlook.firm or mood > 0 or _ends_on(parts) == wanted
+    concludes = wanted in outlook.firm | outlook.turns or mood > 0
     if against > (2 * agree if concludes else agree):
         faults.append("the evidence it cites is against its answer")
     elif not agree or (agree == against and not concludes):
         faults.append("it supports either answer")
-    if wanted in outlook.overdone and not flipped and -wanted not in outlook.overdone:
-        faults.append("calls a move overdone that it does not cite")
     if contradiction := _contradiction(lower, text.words, outlook, wanted, decided):
         faults.append(contradiction)
+    elif hedged:
+        faults.append("hedges on both directions")
     distinct, repeats = _repetition(parts, claims)
     if repeats or conclusions > MOST_CONCLUSIONS:
         faults.append(repeats or "concludes again and again")
     if enumeration := _enumeration(parts, claims):
         faults.append(enumeration)
-    faults += _faults_of_form(reasoning, lower, text, names)
+    if book.company and None in text.roles and (company := _other_company(reasoning, text, book)):
+        faults.append(f"speaks of {company}, which the prompt does not name")
+    faults += _faults_of_form(reasoning, lower, text, book.words)
     return Weighing(agree, against, distinct, faults)
 
 
@@ -124,12 +122,6 @@ def _verdict_of(words: Sequence[str]) -> int:
         if words[i] in _VERDICTS and (len(words) <= 4 or not _HENCE.isdisjoint(words[max(0, i - 2) : i])):
             return _VERDICTS[words[i]]
     return 0
-
-
-def _spoken_of(which: int, evident: dict[int, int]) -> int:
-    """Direction of the evidence that "overdone" in a sentence is said of: the last before it, else the next."""
-    before = [i for i in evident if i <= which]
-    return evident[max(before)] if before else evident[min(evident)] if evident else 0
 
 
 def _conceded(parts: Sequence[Sentence]) -> set[int]:
@@ -146,75 +138,78 @@ def _conceded(parts: Sequence[Sentence]) -> set[int]:
 # ---------------------------------------------------------------------------------------------------- evidence
 
 
-def _evidence(
-    claims: Sequence[Claim], conceded: set[int], outlook: _Outlook, wanted: int, volatility: float
-) -> tuple[float, float, bool]:
-    """(for, against, whether a move was read as overdone). Each thing that evidence is about counts once."""
+def _evidence(claims: Sequence[Claim], conceded: set[int], wanted: int) -> tuple[float, float]:
+    """(for, against). Each thing that evidence is about counts once."""
     sides: dict[str, float] = {}
-    flipped = False
     for claim in claims:
-        direction = claim.direction
-        if not direction or not claim.grounded:
-            continue
-        # "oversold" reads a fall as bullish, and leaves a rise as it is
-        expected = -direction in outlook.turns and claim.size >= NOTICEABLE * volatility
-        if expected or (-direction in outlook.overdone and claim.size >= EXTREME * volatility):
-            direction, flipped = -direction, True
-        weight = CONCEDED if direction == -wanted and claim.sentence in conceded else 1.0
-        before = sides.get(claim.about)
-        if before is None or abs(before) > weight:
-            sides[claim.about] = direction * weight
+        if claim.direction and claim.grounded:
+            weight = CONCEDED if claim.direction == -wanted and claim.sentence in conceded else 1.0
+            if claim.about not in sides or abs(sides[claim.about]) > weight:
+                sides[claim.about] = claim.direction * weight
     agree = sum(side * wanted for side in sides.values() if side * wanted > 0)
     against = -sum(side * wanted for side in sides.values() if side * wanted < 0)
-    return agree, against, flipped
+    return agree, against
+
+
+# Closed classes of words by which a reversal is argued: what is usual, what is too much, those who trade.
+_ARGUES = set(
+    "often usually usual normally typically tend tends rarely seldom eventually sooner always never such kind sort size"
+    " too far fast much quickly extreme extremes expensive pricey attractive value large big lot proportion back"
+    " buyers sellers holders traders investors people bulls bears crowd money profits".split()
+)
+_GOES_ON = set("continue continues continued continuing persist persists further momentum trend trends extend".split())
+
+
+def _argues_reversal(parts: Sequence[Sentence], claims: Sequence[Claim], conceded: set[int], wanted: int) -> bool:
+    """Whether a conclusion opposite to the evidence is argued for: a sentence says why such moves end, and none reads
+    the evidence as it stands ("a bearish sign", "the trend should continue")."""
+    argued, claimed = False, {claim.sentence for claim in claims}
+    for which, part in enumerate(parts):
+        signs = {_SIGN[kind] for kind in part.kinds & _READS}
+        if -wanted in signs and which not in conceded and wanted not in signs:
+            return False
+        if _GOES_ON.isdisjoint(part.words) or "contrast" in part.kinds:
+            argued = argued or not _ARGUES.isdisjoint(part.words) or ("not" in part.kinds and which not in claimed)
+    return argued
 
 
 # ---------------------------------------------------------------------------------------------------- outlook
 
-_OUTLOOK = {"cue", "firm", "weak", "own", "turn", "turn up", "turn down", "back up", "back down", "room", "reversal"}
-# What a turn is told by, beyond the words of `words.py`, and words of which each of these has one.
-_AGAINST = re.compile(
-    r"against the (?:trend|crowd|move|grain|herd|tape)|other side|the opposite|last forever|cash(?:es|ing)? in"
-    r"|\breversed?\b|(?:not|n't|never) (?:last|go on|continue)|gaps? .{0,24}\bclos"
-    r"|(?:towards?|returns? to) (?:the|its|their) (?:[\w-]+ ){0,2}(?:average|mean)"
-)
-_AGAINST_WORDS = set(
-    "against other opposite last cash cashes cashing reverse reversed continue on gap gaps toward towards return"
-    " returns".split()
-)
-_OVERDONE = {"cue", "turn", "reversal"}
+_OUTLOOK = {"firm", "weak", "own", "turn", "turn up", "turn down", "back up", "back down", "room"}
+_TURNS = {"turn up": (1,), "turn down": (-1,), "turn": (1, -1)}
 _VERDICTS = {"up": 1, "higher": 1, "upward": 1, "down": -1, "lower": -1, "downward": -1}
 _HENCE = {"so", "hence", "therefore", "thus", "with", "say", "predict", "answer", "call", "verdict", "it's"}
 _GO_ON = {"that", "continue", "persist"}  # "a risk that it falls", "the decline should continue"
+_PERFECT = {"has", "have", "had"}  # "I think it has fallen too fast" tells of the past
 _PREDICATES = {"continue", "persist", "likely", "expected", "ahead", "due", "tomorrow", "next", "poised", "expect"}
 
 
-def _outlook_of(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[_Outlook, int, int]:
-    """(outlook, character where the last firm one begins or -1, number of sentences that conclude and cite nothing)."""
-    evident = {claim.sentence: claim.direction for claim in claims if claim.direction}
+def _outlook_of(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[_Outlook, int, int, bool]:
+    """(outlook, character where the last firm one begins or -1, number of sentences that conclude and cite nothing,
+    whether both directions are called possible after it)."""
     claimed = {claim.sentence for claim in claims}
-    outlook, decided, conclusions = _Outlook(set(), set(), set(), set(), set()), -1, 0
+    outlook, decided, conclusions, hedged = _Outlook(set(), set(), set()), -1, 0, False
     for which, part in enumerate(parts):
+        before = len(outlook.weak)
         if {"up", "down"} <= part.kinds and part.kinds.isdisjoint(("number", "than", "above", "below")):
             # "if buyers stay it rises, and if not it falls", "arguments for a rise as well as for a fall"
             plain = which not in claimed and ("not" not in part.kinds or "neither" in part.words)
             if plain or not _CONDITIONS.isdisjoint(part.words):
                 outlook.weak.update((1, -1))
         if not part.kinds.isdisjoint(_OUTLOOK):
-            spoken_of = 0 if part.kinds.isdisjoint(_OVERDONE) else _spoken_of(which, evident)
-            if "cue" in part.kinds and "not" not in part.kinds:
-                outlook.hints.add(-spoken_of)
-            if _read_outlook(part, -spoken_of, outlook):
-                decided = part.start
+            if _read_outlook(part, outlook):
+                decided, hedged = part.start, False
                 conclusions += which not in claimed
+            elif len(outlook.weak) > max(1, before) and "weak" in part.kinds and which not in claimed:
+                hedged = True  # "it may go up, but it may also go down"
         if sign := _verdict_of(part.words):
             outlook.firm.add(sign)
-    return outlook, decided, conclusions
+            hedged = False
+    return outlook, decided, conclusions, hedged
 
 
-def _read_outlook(part: Sentence, turn: int, outlook: _Outlook) -> bool:
-    """Add what a sentence says will come; whether it says so firmly. turn: against the moves last spoken of, as
-    "overdone" means."""
+def _read_outlook(part: Sentence, outlook: _Outlook) -> bool:
+    """Add what a sentence says will come; whether it says so firmly."""
     words, clause, speaks, firm = part.words, [], False, False
     for place, role in enumerate(part.roles):
         if not role:
@@ -224,31 +219,25 @@ def _read_outlook(part: Sentence, turn: int, outlook: _Outlook) -> bool:
             speaks = speaks or role in _OUTLOOK
             continue
         if speaks and not (role == "number" and part.roles[clause[-1]] in _SIGN):  # "fell 2.3%" is no outlook
-            firm = _read_clause(part, clause, turn, outlook) or firm
+            firm = _read_clause(part, clause, outlook) or firm
         clause, speaks = [], False
-    return bool(speaks and _read_clause(part, clause, turn, outlook)) or firm
+    return bool(speaks and _read_clause(part, clause, outlook)) or firm
 
 
-def _read_clause(part: Sentence, clause: list[int], turn: int, outlook: _Outlook) -> bool:
+def _read_clause(part: Sentence, clause: list[int], outlook: _Outlook) -> bool:
     kinds = [part.roles[place] for place in clause]
     words = [part.words[place] for place in clause]
-    nots = [i for i, kind in enumerate(kinds) if kind == "not" and not (i and kinds[i - 1] in ("than", "above"))]
-    sign = -1 if len(nots) % 2 else 1  # "more likely than not" denies nothing
     marks = [i for i, kind in enumerate(kinds) if kind in ("firm", "weak", "own")]
+    begin = max((i for i in range(marks[0]) if words[i] == "and"), default=0) if marks else 0
+    # "more likely than not" denies nothing, nor does "I see no weakness and expect a rise" deny the rise
+    nots = [i for i, kind in enumerate(kinds) if kind == "not" and i >= begin and kinds[i - 1] not in ("than", "above")]
+    sign = -1 if len(nots) % 2 else 1
     if marks and "than" in kinds[marks[0] :]:  # "a pullback is more likely than a further rise"
         kinds = kinds[: kinds.index("than", marks[0])]
         marks = [i for i in marks if i < len(kinds)]
     if sign > 0 and "weak" not in kinds:
-        outlook.overdone.update(direction for kind, direction in (("turn up", 1), ("turn down", -1)) if kind in kinds)
-        if "turn" in kinds and turn:
-            outlook.overdone.add(turn)
-        if "reversal" in kinds and turn and "weak" not in kinds and (marks or "room" in kinds):
-            outlook.turns.add(turn)
-    if sign > 0:
-        for kind, word in zip(kinds, words, strict=False):
-            if kind in ("back up", "back down") and not word.endswith("ed"):
-                outlook.hints.add(_SIGN[kind])
-    moves = [i for i, kind in enumerate(kinds) if kind in _SIGN]
+        outlook.turns.update(direction for kind in kinds for direction in _TURNS.get(kind, ()))
+    moves = [i for i, kind in enumerate(kinds) if kind in _SIGN and not (i and words[i - 1] in _PERFECT)]
     if not moves:
         return False
     if "room" in kinds and sign > 0:  # "room to fall back"
@@ -342,7 +331,7 @@ def _mood(
             if not near.isdisjoint(("not", "end", "weak", "firm")):
                 continue
             sign = _SIGN[role]
-            if which in conceded or outlook.turns or outlook.overdone:
+            if which in conceded or outlook.turns:
                 continue
             if evidence.get(which) == {-sign} and _OF_MORE.isdisjoint(part.words):
                 return mood, "reads evidence the wrong way round"
@@ -352,14 +341,6 @@ def _mood(
     if len(moods) > 1:
         return mood, "says one thing and its opposite"
     return mood, "speaks against its own answer" if mood < 0 else None
-
-
-def _ends_on(parts: Sequence[Sentence]) -> int:
-    """+1 or -1 when the last sentence speaks of one direction only, else 0."""
-    if not parts or not parts[-1].kinds.isdisjoint(("end", "not", "contrast")):
-        return 0
-    signs = {_SIGN[role] for role in parts[-1].kinds if role in _SIGN}
-    return signs.pop() if len(signs) == 1 else 0
 
 
 # ---------------------------------------------------------------------------------------------------- form
@@ -427,6 +408,51 @@ def _enumeration(parts: Sequence[Sentence], claims: Sequence[Claim]) -> str | No
         if claim.grounded and (told or claim.sentence in meaningful or not claim.counts):
             used.add(claim.fact)
     return "lists facts without a word on what they mean" if 6 * len(used) < len(cited) else None
+
+
+# Names that are no company's.
+_NO_COMPANY = set(
+    "monday tuesday wednesday thursday friday saturday sunday january february march april may june july august"
+    " september october november december christmas thanksgiving easter wall street us usa american europe"
+    " european china chinese asia asian japan japanese nyse sma ema rsi macd covid".split()
+)
+_SUBJECT_OF = {"up", "down", "back up", "back down", "close", "price", "to", "at"}
+_NAMED_AFTER = set("of in for around about with at like than unlike behind expect".split())
+_ABSTRACT = ("ity", "ness", "ism", "tion", "sion", "ment", "ance", "ence", "cy", "ing", "ship", "s", "ly")
+
+
+def _other_company(reasoning: str, text: Text, book: Book) -> str | None:
+    """A name that the prompt does not have, spoken of as a company: "Apple rose", "sentiment around Apple"."""
+    words, roles, starts = text.words, text.roles, text.starts
+    begins = {part.begin for part in text.sentences}
+    for place in [place for place, role in enumerate(roles) if role is None]:
+        word = words[place].removesuffix("'s")
+        if not reasoning[starts[place]].isupper() or word in book.words or word in _NO_COMPANY or is_known(word):
+            continue
+        if any(known[:2] == word[:2] or _is_short_for(word, known) for known in book.company):
+            continue  # "Coke" for Coca-Cola, "BofA" for Bank of America
+        following = place + 1
+        while following < min(len(words), place + 4) and roles[following] in (None, "of"):
+            following += 1  # "Bank of America"
+        first = place
+        while first > place - 3 and first not in begins and reasoning[starts[first - 1]].isupper():
+            first -= 1  # "Range Resources"
+        role = roles[following] if following < len(words) else "end of sentence"
+        if words[following - 1].endswith("'s") or words[following : following + 1] in (["shares"], ["stock"]):
+            return word.capitalize()
+        if first in begins and words[first] not in _NAMED_AFTER:
+            named = role in _SUBJECT_OF and (following > place + 1 or not word.endswith(_ABSTRACT))
+        else:
+            named = role in _SUBJECT_OF or words[first - 1] in _NAMED_AFTER or words[first] in _NAMED_AFTER
+        if named:
+            return word.capitalize()
+    return None
+
+
+def _is_short_for(word: str, name: str) -> bool:
+    """Whether the letters of a word stand in a name in their order, from its first on."""
+    letters = iter(name)
+    return word[0] == name[:1] and all(letter in letters for letter in word if letter.isalpha())
 
 
 def _faults_of_form(reasoning: str, lower: str, text: Text, names: frozenset[str]) -> list[str]:

@@ -14,7 +14,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from stonk_trainer.tasks.stocks.answer import Forecast, Unreadable, parse
-from stonk_trainer.tasks.stocks.claims import Book, Claim, book_of, claims_of
+from stonk_trainer.tasks.stocks.book import Book, book_of
+from stonk_trainer.tasks.stocks.claims import Claim, claims_of
 from stonk_trainer.tasks.stocks.facts import facts_from_json
 from stonk_trainer.tasks.stocks.reasoning import Weighing, weigh
 from stonk_trainer.tasks.stocks.words import read
@@ -189,7 +190,7 @@ def _read(completion: str, facts: str) -> tuple[Forecast | Unreadable, _Reading]
     text = read(forecast.reasoning, book.phrases)
     claims = claims_of(forecast.reasoning, text, book)
     wanted = 1 if forecast.direction == "UP" else -1
-    weighing = weigh(forecast.reasoning, text, claims, wanted, 100 * volatility, book.words)
+    weighing = weigh(forecast.reasoning, text, claims, wanted, book)
     grounded = {claim.fact for claim in claims if claim.grounded and claim.counts}
     wrong = {claim.text for claim in claims if not claim.grounded}
     if sum(not claim.grounded and not claim.listed for claim in claims) > 2 * len(grounded) > 0:

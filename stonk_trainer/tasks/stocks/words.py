@@ -66,7 +66,8 @@ _ROLES = {
     # directions
     "up": _verbs("gain climb jump advance increase rally surge add soar appreciate spike")
     + " rise rises rose risen rising grow grows grew grown growing up higher uptick upswing upside plus winning",
-    "down": _verbs("drop decline slide slip decrease tumble plunge dip slump crash sink depreciate")
+    "down": " ease "
+    + _verbs("drop decline slide slip decrease tumble plunge dip slump crash sink depreciate")
     + " fall falls fell fallen falling slid lose loses lost losing loss losses shed sheds shedding sank sunk down lower"
     " selloff downtick downside minus eased eases easing drawdown",
     "positive": "bullish bullishly positive positively upward upwards uptrend upbeat green",
@@ -75,26 +76,17 @@ _ROLES = {
     "weakness": "weakness",
     # a past move when a number measures it, else one that is expected
     "back up": _verbs("rebound bounce recover") + " recovery recoveries",
-    "back down": _verbs("retreat") + " pullback pullbacks profittaking correction corrections retracement",
+    "back down": _verbs("retreat")
+    + " pullback pullbacks giveback setback setbacks profittaking correction corrections retracement",
     # a move read as having gone too far
     "turn up": "oversold cheap cheaply bargain bargains undervalued washedout capitulation capitulated discount",
     "turn down": "overbought overextended overheated overvalued frothy euphoria toppy rich",
     "turn": "breather unsustainable excessive overdone overshot overshoot overshooting reversion stretched stretching"
     " exhausted exhaustion overreaction overreacted overreact revert reverts reverting snapback crowded"
     " digest digestion consolidate consolidation mispriced",
-    # words that hint at it: the price has gone far, those who moved it are spent, moves come back
-    "cue": "priced extended extreme extremes excess excesses overboard exaggerated parabolic vertical irrational"
-    " unjustified euphoric frenzy stampede panic panicked panicky fear greed despair complacent climax blowoff rout"
-    " chased chasing herd lopsided contrarian sceptical skeptical wary latecomers"
-    " tired weary steam cooling cooled fade fading fades trapped squeeze squeezed cover covering hunting knife"
-    " snap rubber elastic magnet gravity pendulum gravitate gravitates converge shrink shrinks narrows normalise"
-    " normalize digested opposite relief giveback setback retrace retracing retraced unwinding unwound partially"
-    " rarely seldom forever vulnerable",
     "room": "room overdue",
-    "reversal": "reversal reversals",
     "buy": "buy",
     "sell": "sell avoid",
-    "on": "on",
     "above": "above exceeds exceed exceeded exceeding",
     "below": "below beneath under",
     "high": "high highs highest peak peaks peaked",
@@ -104,7 +96,7 @@ _ROLES = {
     # the writer's own outlook
     "firm": "will would should going expect expects expecting expected likely predict predicts predicting prediction"
     " forecast forecasts forecasting tomorrow anticipate anticipates anticipating outlook lean leaning leans bet shall"
-    " poised heading headed i'd i'll it'll i'm am due think believe say next call verdict answer tend tends",
+    " ahead poised heading headed i'd i'll it'll i'm am due think believe say next call verdict answer tend tends",
     "weak": "may might could can risk risks possible possibly perhaps maybe",
     "own": "confidence confident probability chance chances odds",
     "target": "target targets",
@@ -116,11 +108,8 @@ _ROLES = {
     # what no number of the prompt tells of
     "event": _verbs("upgrade downgrade announce acquire resign") + " announcement announcements acquisition takeover"
     " merger buyback buybacks repurchase lawsuit lawsuits insider insiders ceo approval layoffs recall bankruptcy fed"
+    " management executives regulators tariffs patent launch launched"
     " opec rsi macd stochastic oscillator bollinger fibonacci earnings",
-    "too": "too",
-    "lead": "ahead behind",
-    "position": "long short",
-    "compass": "north south",
     "look": "look looking",
     "even": "even",
     "end": _verbs("end stop reverse fade halt pause stall offset limit cap absorb exhaust outweigh")
@@ -130,7 +119,6 @@ _ROLES = {
     " rather lacks lack lacking",
     "contrast": "but although though despite however while yet whereas nevertheless nonetheless albeit notwithstanding"
     " regardless outweigh outweighs",
-    "since": "since",
     "so": "so because therefore thus hence suggests suggest suggesting suggested show shows showing showed"
     " indicates indicate indicating indicated signals signal signalling signaling points pointing supports support"
     " supporting supported supportive implies imply implying confirms confirm confirming reflects reflecting means"
@@ -154,7 +142,8 @@ _ROLES = {
     "yesterday": "yesterday yesterday's",
     "back": "ago earlier back before taking off",
     "count": "one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty sixty",
-    "ordinal": "second third fourth fifth sixth seventh",
+    "ordinal": "second third fourth fifth sixth seventh eighth ninth tenth",
+    "since": "since",
     "streak": "consecutive straight row running successive streak",
     "moving": "simple exponential",
 }
@@ -168,43 +157,45 @@ _GRAMMAR = set(
 )
 _KNOWN = set(
     "able accelerate accelerating acceleration action activity actually additionally already always among amount "
-    "another anything apart appear appears appetite area assets attempt away bad balance balanced band barely "
-    "base based basically basis bear bears beat beats began begin begun behind better beyond bias bid big bigger "
-    "billion bit boost boosted boosts break breakout breaks broad broke broken build building builds built bull "
-    "bulls business buyer buyers buying calls calm came case catalyst catalysts caution cautious ceiling cent "
-    "cents certain certainly chart choppy clear clearly closer combined come comes comfortable comfortably coming "
-    "companies company company's compare comparing comparison concern concerns conclude conclusion consider "
-    "considering consistently continuation control controlled couple cross crossed crosses crossing current data "
-    "demand different direction doing dollar dollars dominant dominate dominated dominates double doubt doubts "
-    "drift drifted drifting drive driven drives early ease edged edging either enough entire equity estimates "
-    "even every everyone everything ex exactly except expensive explain explained explains extended extending "
-    "extends fair fairly far fast fear feel feels few figure figures finally financial financials find finds "
-    "finish finished finishing firm firmly first firstly flat floor flow follow followed follows followthrough "
-    "force forces found fragile fundamental fundamentals further furthermore gap gave general get gets give gives "
-    "giving go goes good got gradual gradually greed grinding gross growth half happen happened happens headline "
-    "headlines headwind headwinds healthy heavy held help helped helps here here's history hold holding holds "
-    "hopeful i've im important inched inconclusive instead intact interest investor investors it's ive keep kept "
-    "key know known large largely larger late lately later lead leads leave led left let let's level levels "
-    "liabilities lift lifted lifts light lines long look looked looking looks lot made main mainly major make "
-    "making many mark markedly market's matter matters meanwhile medium mild million minor miss mixed modest "
-    "modestly mood moreover mostly move's much must narrow nearby need needs net neutral new news nobody noise "
-    "none normal note noted notes nothing noting nudged number numbers offer offers often ok okay old ongoing "
-    "operating optimism optimistic other ought overall pair part participation partly parts pattern patterns "
-    "percent percentage period persistent pessimistic picture placed point position positioned power precisely "
-    "prefer pretty price's print printed prints probably product products pull pulled pulling pulls push pushed "
-    "pushes put puts quarter quick quickly quiet quietly quite ran random range ranges rarely ratio reading "
-    "readings really recently reclaim reclaimed reclaiming reflect regain regained rejected rejection relative "
-    "remain remained report reports resistance results robust run runs said same saw saying says secondly see "
-    "seem seems seen sees seller sellers selling sentiment setup several share share's shares sharp sharply sheet "
-    "short shown side sides similar simply sitting size slight slightly slow slowing small smaller snap snapped "
-    "snapping sold solid something sometimes somewhat soon stable start started starts stay stayed staying stays "
-    "steam still stock stock's stocks streak stretch succeed sudden suddenly summary supply sure sustained swing "
-    "swings tailwind tailwinds take taken takes tape technical technically tell term territory test tested "
-    "testing tests that's there's thin ticked tight time times together told tone took top total touch touches "
-    "trader traders tries try trying turn turned turning turns twice typical uncertain uncertainty unless "
-    "unstable unsure unusual usual usually valuation value values view volatile vulnerable want weigh weighing "
-    "weight well went whole wide winning wins wobble won work working works worried worries worry worse worth yes "
-    "zero zone".split()
+    "another anything apart appear appears appetite area assets attempt away bad balance balanced band barely base "
+    "based basically basis bear bears beat beats began begin begun behind better beyond bias bid big bigger billion "
+    "bit boost boosted boosts break breakout breaks broad broke broken build building builds built bull bulls "
+    "business buyer buyers buying calls calm came case catalyst catalysts caution cautious ceiling cent cents certain "
+    "certainly chart chased chasing choppy clear clearly climax closer combined come comes comfortable comfortably "
+    "coming companies company company's compare comparing comparison complacency complacent concern concerns conclude "
+    "conclusion consider considering consistently continuation contrarian control controlled converge cooling couple "
+    "cross crossed crosses crossing current data demand despair different digested direction doing dollar dollars "
+    "dominant dominate dominated dominates double doubt doubts drift drifted drifting drive driven drives early edged "
+    "edging either elastic enough enthusiasm entire equity estimates euphoric every everyone everything ex exactly "
+    "exaggerated except excess excesses expensive explain explained explains extended extending extends extreme "
+    "extremes fair fairly far fast fear feel feels few figure figures finally financial financials find finds finish "
+    "finished finishing firm firmly first firstly flat floor flow follow followed follows followthrough force forces "
+    "forever found fragile frenzy fundamental fundamentals further furthermore gap gave general get gets give gives "
+    "giving go goes good got gradual gradually gravity greed grinding gross growth half happen happened happens "
+    "headline headlines headwind headwinds healthy heavy held help helped helps herd here here's history hold holding "
+    "holds hopeful hunters im important inched inconclusive instead intact interest investor investors irrational ive "
+    "keep kept key knife know known large largely larger late lately later lead leads leave led left let let's level "
+    "levels liabilities lift lifted lifts light lines long looked looks lopsided lot made magnet main mainly major "
+    "make making many mark markedly market's matter matters meanwhile medium mild million minor miss mixed modest "
+    "modestly mood moreover mostly move's much must narrow nearby need needs net neutral new news noise normal "
+    "normalise normalize north note noted notes noting nudged number numbers offer offers often ok okay old ongoing "
+    "operating opposite optimism optimistic other ought overall overboard pair panic panicked parabolic part "
+    "partially participation partly parts patience pattern patterns pendulum percent percentage period persistent "
+    "pessimistic picture piled placed point position positioned power precisely prefer pretty price's print printed "
+    "prints probably product products pull pulled pulling pulls push pushed pushes put puts quick quickly quiet "
+    "quietly quite ran random range ranges rarely ratio reading readings really recently reclaim reclaimed reclaiming "
+    "reflect regain regained rejected rejection relative relief remain remained report reports resistance results "
+    "retrace retraced reversal reversals robust rout rubber run runs said same saw saying says sceptical secondly see "
+    "seem seems seen sees seldom seller sellers selling sentiment setup several share share's shares sharp sharply "
+    "sheet short shown side sides similar simply sitting size skeptical slight slightly slow small smaller snap "
+    "snapped snapping sold solid something sometimes somewhat soon south squeeze stable stampede start started starts "
+    "stay stayed staying stays steam still stock stock's stocks stretch succeed sudden suddenly summary supply sure "
+    "sustained swing swings tacked tailwind tailwinds take taken takes tape technical technically tell term territory "
+    "test tested testing tests thin ticked tight time times tired together told tomorrow's tone took top total touch "
+    "touches trader traders trapped tries try trying turn turned turning turns twice typical uncertain uncertainty "
+    "unjustified unless unstable unsure unusual usual usually valuation value values vertical view volatile "
+    "vulnerable want wary weary weigh weighing weight well went whole wide wins wobble won work working works worried "
+    "worries worry worse worth yes zero zone".split()
 )
 _ROLE = {word: role for role, words in reversed(_ROLES.items()) for word in words.split()}
 _MARKS = {"<": "below", ">": "above", "\u2192": "to", "->": "to", "=>": "to", ":": "colon", "=": "colon"}
@@ -251,6 +242,10 @@ _SLIPS |= {(word, mark) for word in ("the", "a", "an", "its", "their", "of", "fr
 
 def role_of(word: str) -> str | None:
     return _ROLE.get(word)
+
+
+def is_known(word: str) -> bool:
+    return word in _ROLE_OR_NONE
 
 
 def joins(word: str) -> bool:
@@ -306,8 +301,9 @@ def _name_items(text: Text, phrases: Mapping[str, Sequence[tuple[tuple[str, ...]
         for phrase, fact in phrases.get(word, ()) if place >= until else ():
             if tuple(words[place : place + len(phrase)]) == phrase:
                 until = place + len(phrase)
-                text.roles[place:until] = ["financial"] + [""] * (len(phrase) - 1)
-                text.items[place] = fact
+                text.roles[place:until] = ["financial" if fact else ""] + [""] * (len(phrase) - 1)
+                if fact:
+                    text.items[place] = fact
                 break
 
 
@@ -351,7 +347,7 @@ def _is_price(words: list[str], place: int) -> bool:
     )
 
 
-def _days_of(text: Text, place: int) -> int:
+def count_at(text: Text, place: int) -> int:
     """The count that a word or number is, as in "5 days", "the third day"; 0 for anything else."""
     if place < 0 or text.roles[place] not in ("bare", "number", "count", "ordinal"):
         return 0
@@ -371,7 +367,7 @@ def _span(text: Text, place: int) -> None:
         return
     if before == "streak" or (place and words[at] in ("trading", "full", "business")):
         at -= 1
-    count = _days_of(text, at)
+    count = count_at(text, at)
     days = [(count or 1) * unit]
     if count:
         roles[at] = ""
@@ -382,11 +378,19 @@ def _span(text: Text, place: int) -> None:
     if not _PLURALS.isdisjoint(words[place + 1 : place + 4]):  # "the 1-day, 5-day and 20-day changes"
         at = _merged(text, at, days, 0)
     text.days[place] = tuple(days)
-    if count and roles[at - 1] in ("of", "last", ""):
-        while at > 0 and roles[at] in ("", "of", "last", "price") and at > place - 8:
-            at -= 1
-        if roles[at] == "average" and at not in text.days:  # "the average of the last 20 days"
-            text.days[at], roles[place] = text.days[place], ""
+    if count and roles[at - 1] in ("of", "last", "") and _belongs_to_average(text, at, text.days[place]):
+        roles[place] = ""
+
+
+def _belongs_to_average(text: Text, at: int, days: tuple[int, ...]) -> bool:
+    """Give an average before place `at` its days: "the average of the last 20 days", "the mean of three closes"."""
+    words, roles, least = text.words, text.roles, max(0, at - 6)
+    while at > least and roles[at] in ("", "of", "last", "price") and words[at] != "mean":
+        at -= 1
+    if at in text.days or (roles[at] != "average" and words[at] != "mean"):
+        return False
+    roles[at], text.days[at] = "average", days
+    return True
 
 
 def _merged(text: Text, at: int, days: list[int], unit: int) -> int:
@@ -394,7 +398,7 @@ def _merged(text: Text, at: int, days: list[int], unit: int) -> int:
     roles = text.roles
     while at > 1 and roles[at - 1] in ("and", "comma"):
         other = at - 2 if roles[at - 2] != "comma" else at - 3
-        more = [_days_of(text, other) * unit] if unit else text.days[other] if roles[other] == "span" else [0]
+        more = [count_at(text, other) * unit] if unit else text.days[other] if roles[other] == "span" else [0]
         if not more[0]:
             break
         days[:0] = more
@@ -418,14 +422,14 @@ def _of_days(text: Text, place: int) -> None:
     if at >= 0 and roles[at] == "span":
         text.days[place] = text.days[at]
         roles[at] = ""
-    elif words[place] in ("mean", "line"):
-        roles[place] = ""  # "mean reversion", "the line"
+    elif words[place] in ("mean", "line") or words[at : at + 1] == ["on"]:
+        roles[place] = ""  # "mean reversion", "the line", "on average"
 
 
 def _than(text: Text, place: int) -> None:
     """ "higher than" compares; "higher" alone is a direction."""
     side = _COMPARING.get(text.words[place - 1]) if place else None
-    if side:
+    if side and {"will", "should", "would"}.isdisjoint(text.words[max(0, place - 5) : place]):
         text.roles[place - 1], text.roles[place] = "", side
 
 
@@ -435,9 +439,7 @@ def _back(text: Text, place: int) -> None:
     word, before = words[place], words[place - 1] if place else ""
     roles[place] = ""
     if word == "back" and before in _GIVES_BACK:
-        roles[place] = "back down"
-    elif word == "back" and words[place + 1 : place + 2] in (["to"], ["towards"], ["toward"]):
-        roles[place] = "cue"  # "prices drift back to their average"
+        roles[place - 1 : place + 1] = ["", "back down"]
     elif place and roles[place - 1] == "span":
         roles[place], text.days[place] = "ago", text.days[place - 1]
         roles[place - 1] = ""
@@ -455,7 +457,7 @@ def _count(text: Text, place: int) -> None:
     words = text.words
     following = words[place + 1] if place + 1 < len(words) else "."
     if words[place - 1] in ("in", "over", "past", "last") and (following in _JOINING or not following[0].isalpha()):
-        n = _days_of(text, place)
+        n = count_at(text, place)
         if n > 1 and any(role == "span" for role in text.roles[max(0, place - 12) : place]):
             text.roles[place], text.days[place] = "span", (n,)
 
@@ -465,33 +467,9 @@ def _look(text: Text, place: int) -> None:
     text.roles[place] = "firm" if text.words[place + 1 : place + 2] == ["for"] else ""
 
 
-def _position(text: Text, place: int) -> None:
-    """ "I go long" is an outlook, "the long average" is none."""
-    holds = place and text.words[place - 1] in ("go", "going", "stay", "staying", "be", "am", "i'm", "remain", "being")
-    text.roles[place] = ("buy" if text.words[place] == "long" else "sell") if holds else ""
-
-
 def _end(text: Text, place: int) -> None:
     """ "expect it to end lower" ends nothing."""
     if text.words[place + 1 : place + 2] in (["higher"], ["lower"], ["up"], ["down"], ["above"], ["below"]):
-        text.roles[place] = ""
-
-
-def _not(text: Text, place: int) -> None:
-    if text.words[place] == "rather" and place and text.words[place - 1] in ("would", "i'd"):
-        text.roles[place] = ""
-
-
-def _lead(text: Text, place: int) -> None:
-    """ "ahead by 2%" is a rise."""
-    by = text.words[place + 1 : place + 2] == ["by"]
-    ahead = text.words[place] == "ahead"
-    text.roles[place] = ("up" if ahead else "down") if by else "firm" if ahead else ""
-
-
-def _price(text: Text, place: int) -> None:
-    """ "its average price" is an average."""
-    if place and text.roles[place - 1] == "average":
         text.roles[place] = ""
 
 
@@ -499,16 +477,6 @@ def _since(text: Text, place: int) -> None:
     """ "since the start of the year" is a time, "since it rose" a reason."""
     is_time = "day" in text.roles[place + 2 : place + 6] and "change" not in text.roles[place + 2 : place + 7]
     text.roles[place] = "" if is_time else "so"
-
-
-def _too(text: Text, place: int) -> None:
-    text.roles[place] = "cue" if not _EXCESS.isdisjoint(text.words[place + 1 : place + 2]) else ""
-
-
-def _compass(text: Text, place: int) -> None:
-    """ "south of its average" is below it, "points north" is up."""
-    sides = ("above", "below") if text.words[place + 1 : place + 2] == ["of"] else ("up", "down")
-    text.roles[place] = sides[text.words[place] == "south"]
 
 
 def _even(text: Text, place: int) -> None:
@@ -528,6 +496,10 @@ def _close(text: Text, place: int) -> None:
     if before in ("previous", "prior", "preceding", "last", "past") and text.words[place] != "closes":
         text.roles[place - 1] = "ago"
         text.days[place - 1] = (0, 1) if before in ("last", "past") else (1,)
+    elif text.words[place] == "closes" or text.words[place + 1 : place + 2] == ["prices"]:
+        count = count_at(text, place - 1)
+        if count and _belongs_to_average(text, place - 2, (count,)):
+            text.roles[place - 1] = ""
 
 
 def _up_or_down(text: Text, place: int) -> None:
@@ -542,28 +514,9 @@ def _up_or_down(text: Text, place: int) -> None:
         text.roles[place] = ""  # "added to the loss"
 
 
-def _on(text: Text, place: int) -> None:
-    text.roles[place] = "up" if place and text.words[place - 1] in ("put", "puts", "putting", "tacked", "piled") else ""
-
-
 _COMPARING = dict.fromkeys("higher more greater larger bigger better".split(), "above")
 _COMPARING |= dict.fromkeys("lower less smaller worse".split(), "below")
 _GIVES_BACK = {"pull", "pulls", "pulled", "pulling", "give", "gives", "giving", "gave", "given"}
-_EXCESS = {
-    "far",
-    "fast",
-    "much",
-    "quick",
-    "quickly",
-    "high",
-    "low",
-    "steep",
-    "steeply",
-    "sharp",
-    "sharply",
-    "hot",
-    "hard",
-}
 _GIVE = {"give", "gives", "gave", "given", "giving"}
 _NO_MOVE = set(
     "dry dries dried show shows showed ended ends end wound make makes set sets catch follow built build sum sums"
@@ -574,7 +527,6 @@ _NO_MOVE = set(
 _RULES = {
     "up": _up_or_down,
     "down": _up_or_down,
-    "on": _on,
     "day": _span,
     "average": _of_days,
     "volatility": _of_days,
@@ -584,14 +536,8 @@ _RULES = {
     "close": _close,
     "count": _count,
     "look": _look,
-    "position": _position,
-    "compass": _compass,
-    "price": _price,
-    "since": _since,
-    "too": _too,
     "end": _end,
-    "not": _not,
-    "lead": _lead,
     "even": _even,
+    "since": _since,
 }
 _UNSETTLED = {None, "end of sentence", *_RULES}

@@ -233,6 +233,21 @@ REASONINGS = {
     "invented event": lambda p: p.template() + " The company was upgraded and insiders were buying.",
     "invented earnings": lambda p: p.template() + " Earnings beat all expectations last night.",
     "invented indicator": lambda p: p.template() + " The stochastic oscillator confirms it.",
+    "false streak of sessions": lambda p: (
+        p.template() + f" It was the ninth consecutive {'gain' if p['change_1d'] > 0 else 'loss'}."
+    ),
+    "false for every day": lambda p: (
+        p.template() + f" It closed {'lower' if p['change_5d'] > 0 else 'higher'} on each of the last five days."
+    ),
+    "unchanged after a move": lambda p: (
+        p.template() + (" The last session left the price unchanged." if abs(p["change_1d"]) > 0.1 else "")
+    ),
+    "an invented decision": lambda p: p.template() + " Its management has cut the dividend.",
+    # of another company
+    "another company": lambda p: p.template().replace("The share", "Nordwind Foods"),
+    "another company in passing": lambda p: p.template() + " Sentiment around Nordwind is what drives this.",
+    "another company's shares": lambda p: p.template() + " The trend of Nordwind's shares is intact.",
+    "another ticker": lambda p: p.template().replace("The share", "NDWF"),
     # repetition
     "one sentence repeated": lambda p: shout(
         f"The share {p.verb('change_1d')} {p.size('change_1d')}% on the last day.", 6
@@ -271,6 +286,12 @@ REASONINGS = {
     "either way after an outlook": lambda p: (
         p.template() + f" I expect a {p.leaning_noun}. That said, it could go either way."
     ),
+    "both directions possible after an outlook": lambda p: (
+        p.template() + f" I expect a {p.leaning_noun}. Still, a rise is possible and a fall is just as possible."
+    ),
+    "may and may after an outlook": lambda p: (
+        p.template() + f" I expect a {p.leaning_noun}. Nobody knows. It may go up, but it may also go down."
+    ),
     "menu of options": lambda p: p.template() + " Options: UP, DOWN.",
     "the trend is both": lambda p: p.template() + " The trend is up. The trend is down.",
     "one number over and over": lambda p: (
@@ -301,6 +322,15 @@ CONTRADICTIONS = {
         "DOWN" if p["change_5d"] > 0 else "UP",
     ),
     "all evidence for the other answer": lambda p: against(p),
+    "a conclusion that does not follow": lambda p: (
+        against(p)[0] + f" Based on this data, I expect it to {'rise' if against(p)[1] == 'UP' else 'fall'}.",
+        against(p)[1],
+    ),
+    "a conclusion against a momentum that continues": lambda p: (
+        against(p)[0] + " Such momentum tends to continue. "
+        f"So I expect it to {'rise' if against(p)[1] == 'UP' else 'fall'}.",
+        against(p)[1],
+    ),
     "outlook against the answer": lambda p: (
         p.template() + f" So I expect it to {'fall' if p.leaning == 'UP' else 'rise'} tomorrow.",
         p.leaning,

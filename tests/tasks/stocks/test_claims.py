@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stonk_trainer.tasks.stocks.claims import book_of, claims_of
+from stonk_trainer.tasks.stocks.book import book_of
+from stonk_trainer.tasks.stocks.claims import claims_of
 from stonk_trainer.tasks.stocks.facts import Fact
 from stonk_trainer.tasks.stocks.words import read
 
@@ -83,6 +84,16 @@ def grounded(text):
         ("It rose 4.1% in five days, or about 0.8% per day.", ["change_5d", "change_5d"]),
         ("The gain of 2.3% is larger than its volatility of 1.53%.", ["change_1d", "volatility_20d"]),
         ("The gap between the close and the 20-day average is $3.73.", ["close vs sma_20"]),
+        ("The mean of its last three closes is $173.17 by now.", ["sma_3"]),
+        (
+            "The average of the closes $172.40, $171.58 and $175.53 is about $173.17 for the share.",
+            ["close_2d_ago", "close_1d_ago", "close", "sma_3"],
+        ),
+        ("The closes shown range from $168.61 to $175.53 in all.", ["close_5d_ago", "close"]),
+        ("It moved between $175.53 and $168.61 in this time.", ["close", "close_5d_ago"]),
+        ("At $168.61 five days ago was the low of the period.", ["close_5d_ago"]),
+        ("On a typical day it moves about 1.53% or so.", ["volatility_20d"]),
+        ("The change of 4.1% is smaller than the 20-day move of -5.4% here.", ["change_5d", "change_20d"]),
     ],
 )
 def test_a_plain_statement_of_a_fact_is_grounded_in_it(text, facts):
@@ -133,6 +144,13 @@ def test_a_plain_statement_of_a_fact_is_grounded_in_it(text, facts):
         "It rose 4.1% in five days, or about 2.3% per day.",
         "The share moved from $175.53 to $171.80 in a week.",
         "It is $3.95 above its 20-day average of $171.80.",  # the gain of the day, as a distance
+        "The mean of its last three closes is $174.10 by now.",
+        "The average of the last two closes is $173.17 by now.",  # of three
+        "The closes shown range from $171.58 to $172.40 in all.",
+        "It moved between $171.58 and $175.53 in this time.",
+        "At $171.58 the day before was the low of the period.",
+        "The closes shown reached their high with the close of $171.58 the day before.",
+        "The change of 4.1% is larger than the 20-day move of -5.4% here.",
     ],
 )
 def test_a_false_or_wordless_number_is_not_grounded(text):
@@ -148,6 +166,12 @@ def test_a_false_or_wordless_number_is_not_grounded(text):
         ("It closed higher on 1 of the last 2 days.", True),
         ("It closed higher on 2 of the last 2 days.", False),
         ("The longer average is below the close.", True),
+        ("It trades above its 3-day average.", True),
+        ("It trades below its 3-day average.", False),
+        ("That was the second straight gain for the share.", False),
+        ("It closed higher on each of the last two days.", False),
+        ("It fell two sessions in a row.", False),
+        ("The last session left the price unchanged.", False),
         ("It closed higher on 3 of the last 5 days.", False),  # not all of them are shown
         ("Its insiders were buying all week.", False),  # no headline tells of it
         ("Apple beats estimates, as the headline has it.", True),

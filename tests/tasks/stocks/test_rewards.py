@@ -186,6 +186,23 @@ def test_a_move_read_as_overdone_is_evidence_for_the_other_side(text, direction)
     assert score(answer(text, other), row())["coherence"] < 0.1
 
 
+@pytest.mark.parametrize(
+    "text, direction",
+    [
+        ("The share fell 5.4% over 20 days. Declines of this size seldom last, so I expect a rise.", "UP"),
+        ("The share fell 5.4% in 20 days. I think it has fallen too fast. So I go with up.", "UP"),
+        ("The share rose 4.1% over 5 days. I expect buyers to hesitate, which should lead to a lower close.", "DOWN"),
+        ("The share rose 4.1% in five days. A path this steep cannot be kept up. I forecast a step down.", "DOWN"),
+        ("After rising 4.1% in five days it looks expensive. Which is why the next close will be lower.", "DOWN"),
+        ("The trend is up, with 4.1% in 5 days, yet I prefer to bet on the way back: lower tomorrow.", "DOWN"),
+    ],
+)
+def test_a_conclusion_opposite_to_a_move_may_be_argued_for(text, direction):
+    other = "DOWN" if direction == "UP" else "UP"
+    assert score(answer(text, direction), row())["coherence"] >= 0.75
+    assert score(answer(text, other), row())["coherence"] <= 0.2
+
+
 @pytest.mark.parametrize("word", ["oversold", "due for a rebound", "cheap"])
 def test_a_rise_cannot_be_called_oversold(word):
     text = f"The share rose 2.3% today and 4.1% over 5 days to $175.53 and is {word} now."
@@ -296,3 +313,24 @@ def test_a_megabyte_of_reasoning_takes_less_than_a_second_and_earns_nothing_for_
     result = score(text, row())
     assert time.process_time() - start < 1
     assert (result["data_usage"], result["coherence"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Apple rose 2.3% today and 4.1% over 5 days. I expect Apple to rise.",
+        "AAPL rose by 2.3% today. The trend of Apple's shares is up, so I expect a gain on Friday.",
+        "Aple Inc. rose 2.3% today and 4.1% over 5 days. I expect a rise.",
+        "Enthusiasm is high after a rise of 2.3% today. Wall Street rewards this, so I expect a rise.",
+    ],
+)
+def test_the_company_of_the_prompt_may_be_named(text):
+    assert score(answer(text), row())["coherence"] == 1
+
+
+def test_facts_listed_first_count_once_they_are_spoken_of():
+    text = (
+        "Close: $175.53\n20-day average: $171.80\n5-day change: +4.10%\n\n"
+        "The close is above its 20-day average. The share has gained 4.1% over 5 days, so I expect a rise."
+    )
+    assert score(answer(text), row())["data_usage"] == 1

@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/btc.py
 
-Training: `stonk sft`'s trainer with the keys of recipes/btc/pretrain.yaml (64 wide, 3 layers, batches of 32 x 256 tokens)
-beside a plain PyTorch loop over the same Transformers model, with the same batches, AdamW, clipping and schedule. Both
-train in the same process, a stretch of steps at a time in turn, so that whatever else the machine does meets both; the
-ratio is of neighbouring stretches. Both end with the same weights, or the comparison says so and fails.
+Training: the trainer of `stonk sft` with the keys of recipes/btc/pretrain.yaml (64 wide, 3 layers, batches of 32 x 256
+tokens) beside a plain PyTorch loop over the same Transformers model, with the same batches, AdamW, clipping and
+schedule. Both train in the same process, a stretch of steps at a time in turn, so that whatever else the machine does
+meets both; the ratio is of neighbouring stretches. Both end with the same weights, or the comparison says so and fails.
 
 Sampling: 16 paths of 24 tokens after a context of 400 by `gpt.sample_paths`, which reads the context once and keeps its
 keys and values, beside the same samples without a cache, where every token reads everything before it again.

@@ -21,6 +21,7 @@ from stonk_trainer.tasks.btc.tokens import TokenSeries, contexts
 
 PSEUDO_COUNT = 0.5  # of every token, so that none has probability 0 (Krichevsky & Trofimov 1981)
 SAMPLES = 64  # per context, for rewards
+AT_ONCE = 8  # contexts sampled together
 
 
 @dataclass(frozen=True)
@@ -132,22 +133,23 @@ def _rewards(
     generator = torch.Generator().manual_seed(seed)
     earned: dict[str, list[float]] = {name: [] for name in names}
     codec = forecaster.codec
-    for origin in origins:
-        context = series.tokens[origin - context_len : origin]
-        samples_NH = sample_paths(
-            forecaster.model, torch.from_numpy(context.copy())[None], horizon, SAMPLES, codec.config.codebook_size,
+    contexts_OC = np.stack([series.tokens[origin - context_len : origin] for origin in origins])
+    for start in range(0, len(origins), AT_ONCE):
+        some_BC = contexts_OC[start : start + AT_ONCE]
+        sampled_BNH = sample_paths(
+            forecaster.model, torch.from_numpy(some_BC), horizon, SAMPLES, codec.config.codebook_size,
             generator=generator,
-        )[0].numpy()  # fmt: skip
-        contexts_NC = np.tile(context, (SAMPLES, 1))
-        paths = decode_futures(codec, contexts_NC, samples_NH, np.full(SAMPLES, series.scale))
-        future_tokens = np.tile(series.tokens[origin : origin + horizon], (SAMPLES, 1))
-        future = np.tile(series.returns[origin : origin + horizon].ravel(), (SAMPLES, 1))
-        one_group = [""] * SAMPLES
-        values = reward_values(names, samples_NH, future_tokens, paths, future, one_group, cost_bps)
-        if "crps" in names:
-            values["crps"] = crps(paths, future, one_group, spread=0.5)
-        for name in names:
-            earned[name].append(float(values[name].mean()))
+        ).numpy()  # fmt: skip
+        for origin, context, samples_NH in zip(origins[start:], some_BC, sampled_BNH, strict=False):
+            paths = decode_futures(codec, np.tile(context, (SAMPLES, 1)), samples_NH, np.full(SAMPLES, series.scale))
+            future_tokens = np.tile(series.tokens[origin : origin + horizon], (SAMPLES, 1))
+            future = np.tile(series.returns[origin : origin + horizon].ravel(), (SAMPLES, 1))
+            one_group = [""] * SAMPLES
+            values = reward_values(names, samples_NH, future_tokens, paths, future, one_group, cost_bps)
+            if "crps" in names:
+                values["crps"] = crps(paths, future, one_group, spread=0.5)
+            for name in names:
+                earned[name].append(float(values[name].mean()))
     return {name: np.array(values) for name, values in earned.items()}
 
 

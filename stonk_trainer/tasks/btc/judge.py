@@ -392,7 +392,7 @@ def _bands(horizon: Horizon, bands: Iterable[str]):
 def _table(*titles: str):
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)

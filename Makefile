@@ -1,5 +1,5 @@
 # make demo    train and judge the demo on this machine, from nothing (about 15 minutes on 2 cores after the installs)
-# make btc     train and judge the BTC path on this machine, from nothing (about 10 minutes after the installs)
+# make btc     train and judge the BTC path on this machine, from nothing (about 5 minutes after the installs)
 # make test    run the tests
 # make lint    ruff
 # Each sets up .venv first; a second call starts at once.

@@ -179,11 +179,18 @@ class Arguments:
     def save(self, folder: str | Path) -> None:
         """Write `recipe.yaml`: the keys of file and flags under TRL's names, ready to be run again."""
         text = f"# stonk {self.trainer}, as resolved from: {self.command}\n"
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"output_dir: {folder} cannot be made: {error.strerror}") from error
-        (Path(folder) / "recipe.yaml").write_text(text + yaml.safe_dump(self.values, sort_keys=False))
+        (make_folder(folder, "output_dir") / "recipe.yaml").write_text(
+            text + yaml.safe_dump(self.values, sort_keys=False)
+        )
+
+
+def make_folder(path: str | Path, key: str) -> Path:
+    """The folder, made where it is not there. Raises UserError naming `key` when it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}: folder {path} cannot be made: {error.strerror}") from error
+    return Path(path)
 
 
 def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Arguments]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stonk_trainer.errors import UserError
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from pandas import DataFrame
@@ -19,6 +21,15 @@ class TaskArguments:
     """What every task's recipe keys have."""
 
     model: str | None = field(default=None, init=False)  # the model a training run starts from; None: a new one
+
+
+def check_rewards(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise UserError unless `names` are some of `known`, each once."""
+    for name in names:
+        if name not in known:
+            raise UserError(f"reward: {name} is not one of {', '.join(known)}")
+    if len(set(names)) != len(names) or not names:
+        raise UserError(f"reward: {' '.join(names) or '(empty)'}: name each reward once, and at least one")
 
 
 class Task(Protocol):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import TaskArguments
+from stonk_trainer.tasks.base import TaskArguments, check_rewards
 
 NOT_FOR = {"eval": "stonk eval judges answers in text: judge a GPT with `stonk forecast --evaluate true`"}
 REWARDS = ("token_acc", "return_mse", "crps", "pnl")
@@ -123,11 +123,7 @@ class Arguments(TaskArguments, Market):
                 f"gpt_positions: {self.gpt_positions} is less than context_len {self.context_len} + horizon "
                 f"{self.horizon}"
             )
-        for name in self.reward:
-            if name not in REWARDS:
-                raise UserError(f"reward: {name} is not one of {', '.join(REWARDS)}")
-        if len(set(self.reward)) != len(self.reward) or not self.reward:
-            raise UserError(f"reward: {' '.join(self.reward) or '(empty)'}: name each reward once, and at least one")
+        check_rewards(self.reward, REWARDS)
 
 
 def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
@@ -153,7 +149,9 @@ def check_tokenizer(args: Arguments, tokenizer, name: str) -> None:
     """The model's tokens must be the codec's."""
     from stonk_trainer.tasks.btc import dataset
 
-    dataset.check_tokenizer(dataset.codec_of(args), tokenizer, name)
+    codec = dataset.codec_of(args)
+    dataset.check_tokenizer(codec, tokenizer, name)
+    dataset.check_same_codec(codec, name)
 
 
 def add_to_model(args: Arguments, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import load_command
+from stonk_trainer.recipe import load_command, make_folder
 from stonk_trainer.tasks.btc import Market
 from stonk_trainer.terminal import log, start_log
 
@@ -39,15 +39,6 @@ def main(argv: Sequence[str]) -> None:
     if argv[0] not in commands:
         raise UserError(f"stonk codec {argv[0]}: no such command: the commands are {', '.join(commands)}")
     commands[argv[0]](list(argv[1:]))
-
-
-def _folder(path: str | Path, key: str) -> Path:
-    """The folder, made where it is not there. Raises UserError when it cannot be."""
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{key}: folder {path} cannot be made: {error.strerror}") from error
-    return Path(path)
 
 
 @dataclass
@@ -122,7 +113,7 @@ def train_main(argv: list[str]) -> None:
     if Path(run.output_dir).is_file():  # said before training, not after
         raise UserError(f"output_dir: {run.output_dir} is a file: give a folder")
     codec = train_codec(config, train, validation, run.steps, run.learning_rate, run.batch_size, run.seed)
-    codec.save_pretrained(_folder(run.output_dir, "output_dir"))
+    codec.save_pretrained(make_folder(run.output_dir, "output_dir"))
     log.info("saved %s", run.output_dir)
 
 
@@ -163,28 +154,20 @@ def encode_main(argv: list[str]) -> None:
     run = load_command(argv, "codec encode", Encoding, "--codec runs/btc/codec --out data/all_tokens.txt")
 
     from stonk_trainer.tasks.btc.dataset import range_of
-    from stonk_trainer.tasks.btc.tokens import tokenise, write_tokens
+    from stonk_trainer.tasks.btc.tokens import tokenise_all, write_tokens
 
     start_log()
     codec, all_series = _codec_and_series(run)
-    lines, left_out = [], []
-    for series in all_series:
-        for factor in [sign * scale for scale in run.scales for sign in ((1, -1) if run.mirrored else (1,))]:
-            try:
-                tokenised = tokenise(series, codec, factor)
-            except UserError as error:
-                left_out.append(str(error))
-                break
-            first, end = (0, len(tokenised.tokens)) if run.split == "all" else range_of(tokenised, codec, run.split)
-            if end > first:
-                lines.append(tokenised.tokens[first:end])
+    signs = (1, -1) if run.mirrored else (1,)
+    lines = []
+    for tokenised in tokenise_all(all_series, codec, [sign * scale for scale in run.scales for sign in signs]):
+        first, end = (0, len(tokenised.tokens)) if run.split == "all" else range_of(tokenised, codec, run.split)
+        if end > first:
+            lines.append(tokenised.tokens[first:end])
     if not lines:
-        raise UserError(left_out[0] if left_out else f"split: no series has a token in {run.split}: choose another")
-    for reason in left_out:
-        log.warning("left out: %s", reason)
+        raise UserError(f"split: no series has a token in {run.split}: choose another")
     write_tokens(run.out, lines)
-    log.info("%d tokens in %d lines, of %d series (%s): %s", sum(map(len, lines)), len(lines),
-             len(all_series) - len(left_out), run.split, run.out)  # fmt: skip
+    log.info("%d tokens in %d lines (%s): %s", sum(map(len, lines)), len(lines), run.split, run.out)
 
 
 @dataclass
@@ -227,7 +210,7 @@ def decode_main(argv: list[str]) -> None:
     )
     if Path(run.out).is_dir():
         raise UserError(f"out: {run.out} is a folder: give the name of a file")
-    frame.to_csv(_folder(Path(run.out).parent, "out") / Path(run.out).name, index=False)
+    frame.to_csv(make_folder(Path(run.out).parent, "out") / Path(run.out).name, index=False)
     log.info("%d returns of %d series in %s", len(frame), len(decoded), run.out)
 
 
@@ -256,7 +239,7 @@ def inspect_main(argv: list[str]) -> None:
     series = tokenise(all_series[0], codec)
     found = inspection.inspect(codec, series, run.split)
     inspection.print_inspection(found)
-    folder = _folder(run.output_dir, "output_dir")
+    folder = make_folder(run.output_dir, "output_dir")
     (folder / "inspect.json").write_text(json.dumps(found, indent=2) + "\n")
     inspection.draw(codec, series, run.split, folder / "decoded.png")
     print(f"saved {folder}/inspect.json and decoded.png")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.btc import Arguments, Market, check_days
@@ -23,7 +24,7 @@ from stonk_trainer.tasks.btc.tokens import (
     scoring_windows,
     split_range,
     to_text,
-    tokenise,
+    tokenise_all,
     training_windows,
 )
 
@@ -87,6 +88,19 @@ def check_tokenizer(codec: Codec, tokenizer, name: str) -> None:
         )
 
 
+def check_same_codec(codec: Codec, model: str | Path) -> None:
+    """Raise UserError when the copy in a model's folder is another codec: its tokens would mean other returns."""
+    inside = Path(model) / "codec"
+    if not (inside / "config.json").is_file():
+        return
+    weights, own = load_codec(inside).state_dict(), codec.state_dict()
+    if weights.keys() != own.keys() or not all(torch.equal(weights[name], own[name]) for name in own):
+        raise UserError(
+            f"codec: model {model} was trained on the tokens of another codec, the one in its folder: its tokens mean "
+            "other returns here; leave --codec out, or train a model on this codec's tokens"
+        )
+
+
 def sft_rows(args: Arguments, split: str):
     """Windows of `context_len` tokens: of the token file `data`, or of the prices' days in `split`."""
     from datasets import Dataset
@@ -112,7 +126,7 @@ def sft_rows(args: Arguments, split: str):
 
 
 def _tokenised(args: Arguments, codec: Codec) -> list[TokenSeries]:
-    return [tokenise(series, codec) for series in series_of(args)]
+    return tokenise_all(series_of(args), codec)
 
 
 def range_of(series: TokenSeries, codec: Codec, split: str) -> tuple[int, int]:

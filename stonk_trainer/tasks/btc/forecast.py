@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import load_command
+from stonk_trainer.recipe import load_command, make_folder
 from stonk_trainer.tasks.btc import REWARDS, Market, check_day
 from stonk_trainer.terminal import log, start_log
 
@@ -105,8 +105,7 @@ def main(argv: Sequence[str]) -> None:
         load_forecaster(folder, codec, series.returns, scale, run.context_len, name)
         for folder, name in zip(run.model, names, strict=True)
     ]
-    folder = Path(run.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(run.output_dir, "output_dir")
     if run.evaluate:
         _evaluate(run, codec, series, forecasters, folder)
     else:
@@ -129,6 +128,9 @@ def _forecast(run: Forecast, series, forecaster, folder: Path) -> None:
         origin = int(np.searchsorted(series.dates, np.datetime64(run.date), side="right"))
         if not origin:
             raise UserError(f"date: the prices start after {run.date}, on {series.dates[0]}")
+    seen_until = forecaster.codec.config.train_end
+    if str(series.dates[origin - 1]) < seen_until:
+        log.warning("the model has learnt from days up to %s: this shows what it remembers, no forecast", seen_until)
     closes = series.first_close * np.exp(np.cumsum(series.returns))
     paths_NH = forecaster.sample(origin, run.horizon, run.paths, np.random.default_rng(run.seed), run.temperature)
     prices_NH = closes[origin - 1] * np.exp(np.cumsum(paths_NH, axis=1))

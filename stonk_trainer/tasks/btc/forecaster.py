@@ -10,7 +10,7 @@ import torch
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.btc.codec import Codec
-from stonk_trainer.tasks.btc.dataset import check_tokenizer
+from stonk_trainer.tasks.btc.dataset import check_same_codec, check_tokenizer
 from stonk_trainer.tasks.btc.gpt import load_gpt, next_token_log_probs, sample_paths
 from stonk_trainer.tasks.btc.rewards import decode_futures
 
@@ -106,6 +106,7 @@ def load_forecaster(
 
     model = load_gpt(folder)
     check_tokenizer(codec, load_tokenizer(str(folder)), str(folder))
+    check_same_codec(codec, folder)
     longest = model.config.max_position_embeddings
     if context_len >= longest:
         raise UserError(f"context_len: {context_len} tokens leave no room in the {longest} that {folder} can read")

@@ -6,6 +6,7 @@ integers between spaces: ordinary text to every tool that reads text.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import torch
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.returns import Series, scale_of
+
+log = logging.getLogger(__name__)
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 
@@ -52,6 +55,22 @@ def tokenise(series: Series, codec: Codec, factor: float = 1.0) -> TokenSeries:
         returns=returns.reshape(count, patch),
         scale=scale / factor,
     )
+
+
+def tokenise_all(all_series: Sequence[Series], codec: Codec, factors: Sequence[float] = (1.0,)) -> list[TokenSeries]:
+    """Each series at each factor. One too young for a scale is left out and said; the last reason is raised when none
+    remains."""
+    found, reason = [], None
+    for series in all_series:
+        try:
+            found += [tokenise(series, codec, factor) for factor in factors]
+        except UserError as error:
+            reason = error
+            if len(all_series) > 1:
+                log.warning("left out: %s", error)
+    if not found and reason:
+        raise reason
+    return found
 
 
 def split_range(dates: np.ndarray, split: str, train_end: str, validation_end: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import TaskArguments
+from stonk_trainer.tasks.base import TaskArguments, check_rewards
 
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
@@ -98,12 +98,7 @@ class Arguments(TaskArguments):
         for name in self.indicators:
             if not re.fullmatch(_INDICATOR, name):
                 raise UserError(f"indicators: {name} is not volume, change_Nd, sma_N or volatility_Nd (N below 60)")
-        known = ("accuracy", "magnitude", "data_usage", "coherence")
-        for name in self.reward:
-            if name not in known:
-                raise UserError(f"reward: {name} is not one of {', '.join(known)}")
-        if len(set(self.reward)) != len(self.reward) or not self.reward:
-            raise UserError(f"reward: {' '.join(self.reward) or '(empty)'}: name each reward once, and at least one")
+        check_rewards(self.reward, ("accuracy", "magnitude", "data_usage", "coherence"))
 
 
 def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_encode_writes_the_tokens_of_a_split(stonk, trained, market, market_csv,
     ends = split_range(tokenised.dates, split, TRAIN_END, VALIDATION_END) if split != "all" else (0, 699)
     assert [line.tolist() for line in read_tokens(path, 16)] == [tokenised.tokens[slice(*ends)].tolist()]
     count = {"train": 546, "validation": 92, "test": 61, "all": 699}[split]
-    assert out == f"{count} tokens in 1 lines, of 1 series ({split}): {path}\n"
+    assert out == f"{count} tokens in 1 lines ({split}): {path}\n"
 
 
 def test_encode_also_writes_series_mirrored_and_calmer(stonk, trained, market, market_csv, tmp_path):
@@ -224,7 +224,7 @@ def test_a_series_that_starts_after_train_end_is_left_out_of_the_tokens(
     assert "NEW has 0 returns up to 2021-06-30" in refused(*argv)
     write_prices(folder / "OLD.csv", heavy_tailed(699))
     out = stonk(*argv, "--mirrored", "true")
-    assert "left out: NEW has 0 returns" in out and "1092 tokens in 2 lines, of 1 series (train)" in out
+    assert "left out: NEW has 0 returns" in out and "1092 tokens in 2 lines (train)" in out
 
 
 # ------------------------------------------------------------------------------------------------- inspect

@@ -261,3 +261,17 @@ def test_rows_of_several_assets_each_have_their_own_scale(arguments, heavy_taile
     assert len(calm) == len(wild) == 526
     assert wild[0]["scale"] == pytest.approx(10 * calm[0]["scale"])
     assert sum(a["prompt"] == b["prompt"] for a, b in zip(calm, wild, strict=True)) > 500  # the same shapes
+
+
+def test_a_series_that_starts_after_train_end_is_left_out_of_every_stage(
+    random_codec, heavy_tailed, write_prices, tmp_path
+):
+    random_codec().save_pretrained(tmp_path / "codec")
+    prices = tmp_path / "prices"
+    prices.mkdir()
+    write_prices(prices / "OLD.csv", heavy_tailed(699))
+    keys = {"codec": str(tmp_path / "codec"), "context_len": 16, "horizon": 4}
+    alone = [make(Arguments(str(prices), **keys), "train").to_list() for make in (btc.sft_dataset, btc.rl_dataset)]
+    write_prices(prices / "NEW.csv", heavy_tailed(100), start="2021-07-10")
+    both = [make(Arguments(str(prices), **keys), "train").to_list() for make in (btc.sft_dataset, btc.rl_dataset)]
+    assert both == alone

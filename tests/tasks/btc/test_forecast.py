@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 
@@ -358,3 +359,27 @@ def test_samples_as_text_are_read_back_by_the_rewards(gpt_folder, forecaster):
     texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     assert texts[0] == to_text(tokens[0].tolist())
     assert (read_samples(texts, 6) == tokens.numpy()).all()
+
+
+def test_a_codec_with_other_codes_than_the_models_own_is_refused(
+    refused, gpt_folder, random_codec, market_csv, tmp_path
+):
+    """As many codes are not the same codes: the tokens would decode to other returns."""
+    other = copy.deepcopy(random_codec())
+    other.set_codebook(other.quantizer.codebook.flip(0), torch.ones(16))
+    other.save_pretrained(tmp_path / "other")
+    says = "was trained on the tokens of another codec"
+    keys = ("--csv", market_csv, "--context-len", 16)
+    assert says in refused("forecast", "--model", gpt_folder(), "--codec", tmp_path / "other", *keys)
+    second = shutil.copytree(gpt_folder(), tmp_path / "second")
+    other.save_pretrained(second / "codec")
+    assert says in refused("forecast", "--model", gpt_folder(), second, "--evaluate", "true", *keys)
+    rl = ("grpo", "--config", "btc/rl", "--in", gpt_folder(), "--codec", tmp_path / "other", "--out", tmp_path / "rl")
+    assert says in refused(*rl, "--csv", market_csv, "--context-len", 16, "--horizon", 4, "--steps", 1)
+    assert not (tmp_path / "rl").exists()
+
+
+def test_a_forecast_of_days_the_model_has_learnt_from_says_so(stonk, gpt_folder, market_csv, tmp_path):
+    keys = ("forecast", "--model", gpt_folder(), "--csv", market_csv, "--context-len", 16, "--out", tmp_path)
+    assert "what it remembers" in stonk(*keys, "--date", "2021-03-01")
+    assert "what it remembers" not in stonk(*keys)

@@ -61,7 +61,7 @@ def test_a_sampled_future_is_decoded_after_its_own_context(random_codec):
     days_BD = rewards.decode_futures(codec, contexts_BC, samples_BH, np.array([1.0, 2.0, 3.0]))
     whole = codec.decode(torch.from_numpy(np.concatenate([contexts_BC, samples_BH], axis=1)))[:, -8:].numpy()
     assert days_BD.shape == (3, 8)
-    assert days_BD == pytest.approx(whole * np.array([[1.0], [2.0], [3.0]]), abs=1e-6)
+    assert days_BD == pytest.approx(whole * np.array([[1.0], [2.0], [3.0]]), rel=1e-5, abs=1e-5)
     elsewhere = rewards.decode_futures(codec, contexts_BC[::-1].copy(), samples_BH, np.array([1.0, 2.0, 3.0]))
     assert abs(elsewhere[0] - days_BD[0]).max() > 1e-6
 

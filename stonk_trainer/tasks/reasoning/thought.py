@@ -1,0 +1,59 @@
+"""A text with a thought, taken apart: `<think>…</think>` and what follows, in the tags of either upstream style.
+
+    <think>…</think> answer                                                       R1, OpenThoughts3, Dolci
+    <|begin_of_thought|>…<|end_of_thought|> <|begin_of_solution|>…<|end_of_solution|>        OpenThoughts-114k
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_OPENS = re.compile(r"<think>|<\|begin_of_thought\|>")
+_CLOSES = re.compile(r"</think>|<\|end_of_thought\|>")
+_SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
+
+
+class Thought(NamedTuple):
+    """thought: None when there is none. answer: what follows it; None when the thought, or a solution, is cut off."""
+
+    thought: str | None
+    answer: str | None
+
+
+def split(text: str) -> Thought:
+    """The thought and the answer of `text`. Several thoughts count as one, up to the last end.
+
+    A thought may begin without its tag: some templates write it into the prompt.
+    """
+    ends = list(_CLOSES.finditer(text))
+    opens = list(_OPENS.finditer(text))
+    if not ends:
+        if opens:
+            return Thought(text[opens[0].end() :].strip(), None)
+        return Thought(None, _solution(text))
+    if opens and opens[-1].start() > ends[-1].start():
+        return Thought(text[opens[-1].end() :].strip(), None)
+    start = opens[0].end() if opens and opens[0].start() < ends[-1].start() else 0
+    return Thought(text[start : ends[-1].start()].strip(), _solution(text[ends[-1].end() :]))
+
+
+def _solution(text: str) -> str | None:
+    marks = _SOLUTION.findall(text)
+    if marks and marks[-1] == "<|begin_of_solution|>":
+        return None
+    return _SOLUTION.sub("", text).strip()
+
+
+def join(thought: str, answer: str) -> str:
+    """The form every model here is taught: the thought in tags, a blank line, the answer."""
+    return f"<think>\n{thought.strip()}\n</think>\n\n{answer.strip()}"
+
+
+def is_well_formed(text: str) -> bool:
+    """Exactly one thought, in `<think>` tags, at the start, with words in it and an answer after it."""
+    body = text.strip()
+    if body.count("<think>") != 1 or body.count("</think>") != 1 or not body.startswith("<think>"):
+        return False
+    thought, answer = split(body)
+    return bool(thought) and bool(answer) and not (_OPENS.search(answer) or _CLOSES.search(answer))

@@ -1,7 +1,7 @@
 """A text with a thought, taken apart: `<think>…</think>` and what follows, in the tags of either upstream style.
 
-    <think>…</think> answer                                                       R1, OpenThoughts3, Dolci
-    <|begin_of_thought|>…<|end_of_thought|> <|begin_of_solution|>…<|end_of_solution|>        OpenThoughts-114k
+<think>…</think> answer                                                       R1, OpenThoughts3, Dolci
+<|begin_of_thought|>…<|end_of_thought|> <|begin_of_solution|>…<|end_of_solution|>        OpenThoughts-114k
 """
 
 from __future__ import annotations

@@ -29,7 +29,9 @@ _SAID = re.compile(
     r"\b(?:answer|correct (?:choice|option))(?:\s+is)?\s*[:=]?\s*(?<=[:=s\s])(?!\s*(?:is|:))([^\n]{1,400})", re.I
 )
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
-_UNIT = re.compile(r"(?:\\?%|°|\\?[$€£]|\s*\\text\{[^{}\d]{1,30}\}|\s+[A-Za-z][A-Za-z.²³/]*(?:\s+[A-Za-z][A-Za-z.²³/]*){0,2})")
+_UNIT = re.compile(
+    r"(?:\\?%|°|\\?[$€£]|\s*\\text\{[^{}\d]{1,30}\}|\s+[A-Za-z][A-Za-z.²³/]*(?:\s+[A-Za-z][A-Za-z.²³/]*){0,2})"
+)
 _LETTER = re.compile(
     r"[(\[{\s*_\"']*([A-Ea-e])(?:[*_\"'\s]*|[*_\"']*[)\]}.:,*].*|\s+(?:because|since|as|for|which|[-–—(]).*)", re.S
 )

@@ -30,7 +30,7 @@ from stonk_trainer.tasks.stocks.book import (
     quantity_of,
     sign_of,
 )
-from stonk_trainer.tasks.stocks.words import Sentence, Text, count_at, is_joined
+from stonk_trainer.tasks.stocks.words import COUNTS, Sentence, Text, count_at, is_joined
 
 
 class Claim(NamedTuple):
@@ -203,7 +203,7 @@ def _inherit(number: _Number, last: _Number, words: Sequence[str]) -> None:
     number.near = last.near and last.named >= 0 and words[last.named][-1] == "s"  # "averages of … and …"
     number.span = last.span if len(last.span) > 1 else ()
     number.ago = last.ago if len(last.ago) > 1 else ()
-    number.before = number.before if number.before in ("to", "from") else last.before
+    number.before = number.before if number.before in ("to", "from", "at") else last.before
 
 
 def _name_after(text: Text, number: _Number, place: int, high: int, undated: bool) -> None:
@@ -247,6 +247,9 @@ def _untrue(why: str) -> _Verdict:
 # First and last place of a statement, the verdict, and whether it is a number.
 _Statement = tuple[int, int, _Verdict, bool]
 
+_SPELLED_UNITS = {"percent", "per", "value", "half"}
+_LEADS_A_FRACTION = {"by", "lost", "has", "gained", "shed"}
+_FRACTIONS = {"half": 50.0, "third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0}
 _STATING = {"streak", "event", "volume", "number", "above", "below", "span", "record", "high", "low", "superlative"}
 
 
@@ -263,7 +266,7 @@ def claims_of(reasoning: str, text: Text, book: Book) -> list[Claim]:
         until = first
         while until < len(numbers) and numbers[until] < sentence.end:
             until += 1
-        if until > first or not sentence.kinds.isdisjoint(_STATING):
+        if until > first or not sentence.kinds.isdisjoint(_STATING) or "percent" in sentence.words:
             for low, high, verdict, counts in _Reader(text, sentence, numbers[first:until], book).stated():
                 text_of = reasoning[starts[low] : starts[high] + len(words[high])]
                 fact, why, false, *rest, about, listed = verdict
@@ -301,6 +304,7 @@ GROUNDED, UNCLEAR, CONTRADICTED = 2, 1, 0
 _PRICE_WORDS = set("share shares stock stocks price prices close closed closes closing average".split())
 _APART = {"distance", "gap", "difference", "spread", "deviation", "premium", "discount", "away", "from", "separates"}
 _PLACES = {"at", "to", "from", "of", "above", "below", "than"}
+_STANDS = set("is was trades trading traded sits stands remains sitting standing".split())
 _NOW = set("now currently current stands stand sits trades trading ended ends finished session latest".split())
 _RANGE = {"range", "ranges", "ranged", "ranging", "band"}
 _RANGES = _RANGE | {"between"}
@@ -314,6 +318,13 @@ _PACE = {"per", "average", "averaging", "averaged", "mean", "each"}
 _PRONOUNS = {"it", "that", "this", "them", "both"}
 _FIRST_PERSON = {"i", "my", "we", "our"}
 _COMING = {"tomorrow", "next"}
+_FORMERLY = {"before", "previously", "earlier", "then"}
+_HAPPENED = set(
+    "gained climbed jumped advanced increased rallied surged soared spiked rose dropped declined slid slipped decreased"
+    " tumbled plunged dipped slumped crashed sank fell lost".split()
+)
+_UNDONE = {"erased", "erasing", "erases", "wiped", "undone", "undid", "reversed", "earlier"}
+_FIRST_LONG_SPAN = 61  # days; no prompt shows more
 _EXTREMES = {"high", "low", "superlative"}
 _ENDS_CLAUSE = {"and", "comma", "so", "contrast"}
 _ENDS_MOVE = {"number", *_ENDS_CLAUSE}
@@ -365,6 +376,8 @@ class _Reader:
                 found += self._unchanged()
             if "record" in kinds or not kinds.isdisjoint(_EXTREMES):
                 found += self._superlatives()
+        if not self.words.isdisjoint(_SPELLED_UNITS):
+            found += self._spelled()
         if ("event" in kinds or "volume" in kinds) and kinds.isdisjoint(("not", "weak")) and "if" not in self.words:
             found += self._events()
         if len(found) > len(self.numbers):
@@ -400,6 +413,10 @@ class _Reader:
 
     def _is_forecast(self, number: _Number) -> bool:
         after = number.at + 1
+        exact = number.quantity.unit == "percent" and number.quantity.decimals > 1  # nobody foresees hundredths
+        happened = number.move and number.before == "to" and self.text.words[number.move_at] in _HAPPENED
+        if exact or happened:
+            return False
         if "target" in self.kinds and not _FIRST_PERSON.isdisjoint(self.words):
             return True
         if "own" in self.text.roles[after : after + 2] or not _COMING.isdisjoint(self.text.words[after : after + 2]):
@@ -493,6 +510,8 @@ class _Reader:
         words, closes, lag, name, before = (self.text.words, self.book.closes, entry.days, number.name, number.before)
         if words[number.at - 1] == "by" or self.text.roles[number.at - 1] in ("up", "down"):
             return CONTRADICTED, "a level is no difference"  # "dropped $175.53"
+        if number.side == number.at + 1 and words[number.at - 1] in _STANDS:
+            return CONTRADICTED, "a level is no difference"  # "it trades $175.53 above its average"
         if number.extreme:
             pick = max if number.extreme == "high" else min
             since = lag + 1 if "recent" in words[self.begin : self.end] else 0
@@ -548,7 +567,8 @@ class _Reader:
         since = lag + (number.span[0] if number.span else 1)
         if self.lags and self.lags[-1] != lag:
             since = self.lags[-1]
-        if not number.ago and (since < lag or (lag and number.span and lag not in number.span)):
+        over = {lag, since - lag, *([lag] if not number.span else [])}  # the day reached, or the days it took
+        if not number.ago and (since < lag or (lag and number.span and over.isdisjoint(number.span))):
             return "it came before"
         change = self._change(since, lag)
         if number.move and change is not None:
@@ -630,8 +650,21 @@ class _Reader:
             return entry.days == 1 and not entry.until
         if number.ago and entry.days == 1 and entry.until in days:
             return True  # the change of that day
+        if entry.until and entry.days in days and self._between(number.at, entry):
+            return True  # "3.4% in one day, from $12.95 to $12.51"
         of_closes = entry.days + 1 in days and entry.fact not in self.book.facts  # "over three days", of three closes
         return (entry.days in days or (of_closes and not number.ago)) and not entry.until
+
+    def _between(self, at: int, entry: Entry) -> bool:
+        """Whether the two numbers after place `at` are the closes that a change lies between."""
+        i = bisect_left(self.numbers, at) + 1
+        closes = self.book.closes
+        told = [quantity_of(self.text.words[place]) for place in self.numbers[i : i + 2]]
+        wanted = [closes.get(entry.until + entry.days), closes.get(entry.until)]
+        return len(told) == 2 and all(
+            price is not None and abs(price - amount.value) <= amount.tolerance * 1.001
+            for price, amount in zip(wanted, told, strict=True)
+        )
 
     def _is_dated(self, entry: Entry, at: int) -> bool:
         """Whether the sentence says where a change began, or it is one of several days' ("rose 2.3% and then 1.8%")."""
@@ -670,6 +703,10 @@ class _Reader:
         if side < 0 and words[at - 1] == "by":
             side = next((j for j in range(at - 1, max(self.begin, at - 16), -1) if roles[j] in ("above", "below")), -1)
         what = "open" if "open" in entry.fact else "average"
+        if number.quantity.unit == "usd" and (number.before == "at" or words[at - 1] in _STANDS) and side < 0:
+            closed = "close" in roles[max(self.begin, at - 3) : at] or at - 1 == self.begin
+            if closed or words[at - 1] == "at":
+                return CONTRADICTED, "a difference is no level"
         if side >= 0:
             kind, days = self._reference(side, at)
             if kind not in (what, "", "nothing"):
@@ -703,7 +740,7 @@ class _Reader:
             if role == "number" and place != besides:
                 if quantity_of(text.words[place]).unit not in ("usd", ""):
                     return "percent", (place,)
-                level = self.levels.get(place)
+                level = self.levels.get(place) or self._only_level(place)
                 return (level.kind, (level.days,)) if level else ("nothing", ())
             if role == "span" and text.days[place][0] in self.book.averages:
                 following = text.roles[place + 1 : place + 3]
@@ -718,6 +755,12 @@ class _Reader:
             return "", ()
         before = next((j for j in range(side - 1, self.begin, -1) if text.roles[j] == "average"), -1)
         return ("average", text.days.get(before, ())) if before >= 0 else ("nothing", ())
+
+    def _only_level(self, place: int) -> Entry | None:
+        """The one price that a number equals, though the words do not name it ("just below the earlier $249.19")."""
+        levels = [entry for entry in equal_to(quantity_of(self.text.words[place]), self.book, 0)
+                  if entry.kind in ("close", "average", "open")]  # fmt: skip
+        return levels[0] if len(levels) == 1 else None
 
     def _days_of_close(self, place: int, after: int = -1) -> tuple[int, ...]:
         """The lags that words near a "close" name, in places after `after`: "the close of two days ago"."""
@@ -771,6 +814,8 @@ class _Reader:
                 continue
             if not {"next", "other", "another"}.isdisjoint(text.words[at + 1 : at + 3]):
                 continue  # "each above the next"
+            if not _FORMERLY.isdisjoint(text.words[at + 1 : at + 6]):
+                continue  # "was well under that average before this spike"
             kind, days = self._reference(at)
             if not kind:
                 kind, days = "close", (0,)  # "its average is below it"
@@ -848,10 +893,15 @@ class _Reader:
             move = moves[0]
             if roles[move].startswith("back") and not words[move].endswith("ed"):
                 continue  # "a pullback", of which nobody says that it happened
+            if not _UNDONE.isdisjoint(words[low:high]):
+                continue  # "has just erased an earlier rally"
             sign, count = _SIGNS[roles[move]], self._count(at, move)
             if "streak" in kinds or (count is None and not _EVERY.isdisjoint(words[low:high])):
                 count = n
             change = self._change(n)
+            if n >= _FIRST_LONG_SPAN and words[move] not in self.book.words:
+                yield at, at, _untrue("nothing shown goes back so far"), False
+                continue
             if count is None and not change:
                 continue
             if count is None or n == 1:
@@ -898,6 +948,9 @@ class _Reader:
                 is_claim = role in ("high", "low") and words[max(0, at - 2) : at] == ["all", "time"]
             if is_claim:
                 yield at, at, _untrue("nothing shown says so"), False
+            elif role in ("high", "low") and not {"fresh", "new"}.isdisjoint(words[max(self.begin, at - 2) : at]):
+                if (word not in self.book.words) and (verdict := self._highest(f"{role}est", "close", 60)):
+                    yield at, at, verdict, False
             elif word in ("highest", "lowest") or role == "superlative":
                 what = next((roles[j] for j in range(at + 1, min(self.end, at + 3)) if roles[j]), "")
                 until = next((j for j in range(at, self.end) if roles[j] in _ENDS_MOVE), self.end)
@@ -929,6 +982,17 @@ class _Reader:
         if closes[0] != (max if word == "highest" else min)(shown):
             return _untrue("another close is " + word.replace("est", "er"))
         return _Verdict("close vs earlier closes", "no other close is", False, 1 if word == "highest" else -1)
+
+    def _spelled(self) -> Iterator[_Statement]:
+        """ "a two percent loss", "half of its value", "by a fifth": an amount in words that a fact must have."""
+        words = self.text.words
+        for at in range(self.begin, self.end - 1):
+            size = COUNTS.get(words[at]) if words[at + 1 : at + 2] in (["percent"], ["per"]) else None
+            if words[at] in _FRACTIONS and words[at - 1] in ("a", "by", "lost") and words[at - 2] in _LEADS_A_FRACTION:
+                size = _FRACTIONS[words[at]]
+            ahead = {"firm", "weak", "own"}.intersection(self.text.roles[max(self.begin, at - 6) : at])
+            if size and not ahead and not equal_to(Quantity(size, 0.05 * size + 0.5, 0, "percent", 0), self.book, 0):
+                yield at, at + 1, _untrue("nothing shown has this number"), False
 
     def _events(self) -> Iterator[_Statement]:
         """ "insiders bought", "it was upgraded": told as a fact, and no headline tells of it."""

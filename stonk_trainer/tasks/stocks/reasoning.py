@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stonk_trainer.tasks.stocks.book import Book
 from stonk_trainer.tasks.stocks.claims import Claim
-from stonk_trainer.tasks.stocks.words import Sentence, Text, is_known, slips_of
+from stonk_trainer.tasks.stocks.words import Sentence, Text, is_known, joins, slips_of
 
 CONCEDED = 0.5  # weight of evidence against the answer that the writer sets aside ("although it fell …")
 MOST_FACTS = 12  # whoever cites more lists the data instead of choosing from it
@@ -36,19 +36,20 @@ _DISGUISED = re.compile(
 _ANSWER = re.compile(r"(?:prediction|answer)\W{0,4}:")
 _MENU = re.compile(r"\bUP\W{1,3}(?:or )?DOWN\b|\bDOWN\W{1,3}(?:or )?UP\b")
 _UNDECIDED = (
-    "up/down", "anything can happen", "anything is possible", "impossible to", "who knows", "both directions",
-    "either is possible", "both are possible", "equally likely", "both ways", "any direction",
-    "both outcomes", "outcomes are possible", "equal chance",
+    "up/down", "impossible to", "who knows", "both directions", "either is possible", "both are possible",
+    "equally likely", "both ways", "any direction", "both outcomes", "outcomes are possible", "equal chance",
+    "just as likely", "the opposite is", "at random", "no bearing", "flipped a coin",
 )  # fmt: skip
 _UNDECIDED_ALONE = (
-    "either way", "either direction", "coin flip", "coin toss", "toss-up", "50/50", "hard to say", "cannot tell",
-    "can't tell", "no idea", "is uncertain", "are uncertain", "which way", "as likely as", "not know", "don't know",
-    "cannot say", "can't say", "no opinion", "no view", "as easily", "by either",
+    "anything can happen", "anything is possible", "either way", "either direction", "coin flip", "coin toss",
+    "toss-up", "50/50", "hard to say", "cannot tell", "can't tell",
+    "no idea", "is uncertain", "are uncertain", "which way", "as likely as", "not know", "don't know",
+    "cannot say", "can't say", "no opinion", "no view", "as easily", "by either", "just as well",
 )  # fmt: skip
 # Each of these phrases has one of these words, which are rare.
 _UNDECIDED_WORDS = set(
     "up/down anything impossible knows both either equally direction outcomes equal coin toss 50 hard tell idea"
-    " uncertain way likely know say opinion view easily".split()
+    " uncertain way likely know say opinion view easily opposite random bearing coin well".split()
 )
 _GRADER = {"grader", "graders", "grading", "graded", "rubric", "evaluator", "scorer", "verifier"}
 _CONDITIONS = {"if", "scenario", "case"}
@@ -110,6 +111,8 @@ def weigh(reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, book
         faults.append(repeats or "concludes again and again")
     if enumeration := _enumeration(parts, claims):
         faults.append(enumeration)
+    if any(_is_non_sequitur(part) for part in parts):
+        faults.append("concludes from what is not about the data")
     if book.company and None in text.roles and (company := _other_company(reasoning, text, book)):
         faults.append(f"speaks of {company}, which the prompt does not name")
     faults += _faults_of_form(reasoning, lower, text, book.words)
@@ -122,6 +125,24 @@ def _verdict_of(words: Sequence[str]) -> int:
         if words[i] in _VERDICTS and (len(words) <= 4 or not _HENCE.isdisjoint(words[max(0, i - 2) : i])):
             return _VERDICTS[words[i]]
     return 0
+
+
+_ASIDE = {"so", "hence", "therefore", "thus"}
+
+
+def _is_non_sequitur(part: Sentence) -> bool:
+    """ "It rained this morning, so my answer is DOWN": no word before the conclusion is one that prices are spoken of
+    with, and some are none that is known here."""
+    if "number" in part.kinds or _ASIDE.isdisjoint(part.words):
+        return False
+    end = next(i for i, word in enumerate(part.words) if word in _ASIDE)
+    if not {"this", "that", "it"}.isdisjoint(part.words[max(1, end - 2) : end]):
+        return False  # "Wall Street rewards this, so"
+    before = part.roles[:end]
+    content = [word for word, role in zip(part.words, before, strict=False) if role == "" and not joins(word)]
+    plain = all(role in (None, "", "comma", "day", "today", "span", "at", "of") for role in before)
+    concludes = {"firm", *_SIGN}.intersection(part.roles[end:])
+    return bool(before.count(None) and plain and not content and concludes)
 
 
 def _conceded(parts: Sequence[Sentence]) -> set[int]:
@@ -178,7 +199,7 @@ def _argues_reversal(parts: Sequence[Sentence], claims: Sequence[Claim], concede
 _OUTLOOK = {"firm", "weak", "own", "turn", "turn up", "turn down", "back up", "back down", "room"}
 _TURNS = {"turn up": (1,), "turn down": (-1,), "turn": (1, -1)}
 _VERDICTS = {"up": 1, "higher": 1, "upward": 1, "down": -1, "lower": -1, "downward": -1}
-_HENCE = {"so", "hence", "therefore", "thus", "with", "say", "predict", "answer", "call", "verdict", "it's"}
+_HENCE = set("so hence therefore thus with say predict answer call verdict it's but choose pick take slightly".split())
 _GO_ON = {"that", "continue", "persist"}  # "a risk that it falls", "the decline should continue"
 _PERFECT = {"has", "have", "had"}  # "I think it has fallen too fast" tells of the past
 _PREDICATES = {"continue", "persist", "likely", "expected", "ahead", "due", "tomorrow", "next", "poised", "expect"}
@@ -200,12 +221,24 @@ def _outlook_of(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[_Ou
             if _read_outlook(part, outlook):
                 decided, hedged = part.start, False
                 conclusions += which not in claimed
+            elif len(outlook.firm) == 1 and which not in claimed and _takes_back(part, *outlook.firm):
+                hedged = True  # "then again it may well go up"
             elif len(outlook.weak) > max(1, before) and "weak" in part.kinds and which not in claimed:
                 hedged = True  # "it may go up, but it may also go down"
         if sign := _verdict_of(part.words):
             outlook.firm.add(sign)
-            hedged = False
+            decided, hedged = part.start, False
     return outlook, decided, conclusions, hedged
+
+
+_AGAIN = {"then", "well", "equally", "also", "though"}
+
+
+def _takes_back(part: Sentence, sign: int) -> bool:
+    """Whether a sentence calls the direction opposite to the conclusion as good ("then again it may well go up")."""
+    other = _Outlook(set(), set(), set())
+    _read_outlook(part, other)
+    return other.weak == {-sign} and not _AGAIN.isdisjoint(part.words)
 
 
 def _read_outlook(part: Sentence, outlook: _Outlook) -> bool:
@@ -292,11 +325,22 @@ def _contradiction(lower: str, words: Sequence[str], outlook: _Outlook, wanted: 
     last = max(0, lower.find(".", decided)) if decided >= 0 else 0
     undecided = not _UNDECIDED_WORDS.isdisjoint(words) and (
         any(phrase in lower for phrase in _UNDECIDED)
-        or any(lower.find(phrase, last) >= 0 for phrase in _UNDECIDED_ALONE)
+        or any(_stands(phrase, lower, last) for phrase in _UNDECIDED_ALONE)
     )
     if undecided or (wanted not in outlook.firm and len(outlook.weak) > 1):
         return "hedges on both directions"
     return None
+
+
+_BUT = re.compile(
+    r"[^.;]*\b(?:but|yet|though|still|however)\b[^.;]*\b(?:up|down|higher|lower|negative|positive|bullish|bearish|rise|fall)\b"
+)
+
+
+def _stands(phrase: str, lower: str, since: int) -> bool:
+    """Whether an undecided phrase stands, rather than "a coin flip, but slightly down"."""
+    at = lower.find(phrase, since)
+    return at >= 0 and not _BUT.match(lower, at)
 
 
 def _mood(
@@ -320,7 +364,8 @@ def _mood(
             if role not in _SIGN:
                 continue
             before = said[position - 1] if position else ("", "")
-            trend = before[0] in _TRENDS and word in ("up", "down")
+            after = said[position + 1][1] if position + 1 < len(said) else ""
+            trend = before[0] in _TRENDS and word in ("up", "down") and after not in ("at", "number")
             if word[-1] == "s" and part.words[part.words.index(word) - 1] in _SUBJECTS and which not in evidence:
                 trend = True  # "the price falls"
             if role not in ("positive", "negative") and not trend:
@@ -336,6 +381,9 @@ def _mood(
             if evidence.get(which) == {-sign} and _OF_MORE.isdisjoint(part.words):
                 return mood, "reads evidence the wrong way round"
             if which not in evidence:
+                undisputed = trend and not part.kinds & _MOODS and not outlook.firm
+                if undisputed and sign == -wanted:
+                    return mood, "speaks against its own answer"  # "the trend is up and I'd stay with it"
                 mood += sign * wanted * (not trend)
                 moods.add(sign)
     if len(moods) > 1:
@@ -394,9 +442,19 @@ def _is_alike(words: frozenset[str], others: Sequence[frozenset[str]]) -> bool:
     return False
 
 
+def _is_listing(part: Sentence) -> bool:
+    """ "the close is …, the 1-day change is …, the 5-day change is …, the 20-day average is …"."""
+    if part.roles.count("number") < 4 or not {"above", "below"}.isdisjoint(part.roles):
+        return False
+    told = zip(part.words, part.roles[1:], strict=False)
+    return sum(role == "number" and word in ("is", "=", ":") for word, role in told) >= 4
+
+
 def _enumeration(parts: Sequence[Sentence], claims: Sequence[Claim]) -> str | None:
     """Why a reasoning that cites facts only lists them: too many, or most in sentences that say nothing about them
     beyond their value; else None."""
+    if any(_is_listing(part) for part in parts):
+        return "lists facts without a word on what they mean"
     cited = {claim.fact for claim in claims if claim.grounded and claim.counts}
     if len(cited) > MOST_FACTS:
         return f"lists {len(cited)} facts instead of choosing some"

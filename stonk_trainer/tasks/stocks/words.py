@@ -96,7 +96,8 @@ _ROLES = {
     # the writer's own outlook
     "firm": "will would should going expect expects expecting expected likely predict predicts predicting prediction"
     " forecast forecasts forecasting tomorrow anticipate anticipates anticipating outlook lean leaning leans bet shall"
-    " ahead poised heading headed i'd i'll it'll i'm am due think believe say next call verdict answer tend tends",
+    " ahead poised heading headed i'd i'll it'll i'm am due think believe say next call verdict answer tend tends"
+    " guess choose",
     "weak": "may might could can risk risks possible possibly perhaps maybe",
     "own": "confidence confident probability chance chances odds",
     "target": "target targets",
@@ -144,6 +145,7 @@ _ROLES = {
     "count": "one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty sixty",
     "ordinal": "second third fourth fifth sixth seventh eighth ninth tenth",
     "since": "since",
+    "over": "over",
     "streak": "consecutive straight row running successive streak",
     "moving": "simple exponential",
 }
@@ -473,6 +475,26 @@ def _end(text: Text, place: int) -> None:
         text.roles[place] = ""
 
 
+def _over(text: Text, place: int) -> None:
+    """ "4% over the 20-day average" compares, "over the last 20 days" does not."""
+    text.roles[place] = ""
+    for at in range(place + 1, min(len(text.words), place + 6)):
+        role = text.roles[at]
+        if role in ("open", "average") or (role == "close" and text.words[at] == "close") or text.words[at][0] == "$":
+            text.roles[place] = "above"
+            return
+        if role in ("last", "day", "and") or (role is None and text.words[at][0].isalpha()):
+            if role == "day" and "average" in text.roles[at + 1 : at + 4]:
+                continue
+            return
+
+
+def _streak(text: Text, place: int) -> None:
+    """ "the third day running" counts days, "momentum is running out" does not."""
+    if text.words[place] == "running" and (not place or "day" not in text.words[place - 1]):
+        text.roles[place] = ""
+
+
 def _since(text: Text, place: int) -> None:
     """ "since the start of the year" is a time, "since it rose" a reason."""
     is_time = "day" in text.roles[place + 2 : place + 6] and "change" not in text.roles[place + 2 : place + 7]
@@ -539,5 +561,7 @@ _RULES = {
     "end": _end,
     "even": _even,
     "since": _since,
+    "streak": _streak,
+    "over": _over,
 }
 _UNSETTLED = {None, "end of sentence", *_RULES}

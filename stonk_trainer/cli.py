@@ -25,7 +25,12 @@ COMMANDS = {
         "--log runs/demo/stage1/training_log.jsonl --rebuild",
     ),
     "report": ("stonk_trainer.evaluation.report", "main", "a run as one web page", "runs/demo"),
-    "data": ("stonk_trainer.data", "main", "fetch the daily prices of a ticker", "fetch BTC-USD --out BTC-USD.csv"),
+    "data": (
+        "stonk_trainer.data",
+        "main",
+        "fetch prices, sample Dolci, prove a verifier",
+        "fetch BTC-USD --out BTC-USD.csv",
+    ),
     "codec": (
         "stonk_trainer.tasks.btc.codec_commands",
         "main",

@@ -1,6 +1,8 @@
-"""`stonk data`: get data from elsewhere into files that every command reads.
+"""`stonk data`: get data from elsewhere into files that every command reads, and prove that answers can be checked.
 
 stonk data fetch BTC-USD --out BTC-USD.csv --start 2014-09-17
+stonk data verify gsm8k --path gsm8k_train.parquet
+stonk data dolci --output data/dolci.jsonl --target_rows 800000 --max_tokens 1500
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 import tempfile
 import threading
 import warnings
@@ -37,8 +40,44 @@ def main(argv: list[str] | None = None) -> None:
     fetch_parser.add_argument("--end", metavar="YYYY-MM-DD", help="last day (default: yesterday, the last whole day)")
     fetch_parser.set_defaults(run=lambda args: fetch(args.ticker, args.out, args.start, args.end))
 
+    verify_parser = commands.add_parser(
+        "verify",
+        help="prove that a source's verifier accepts its gold answers and rejects others",
+        description="Verify every gold answer of a source, and shifted ones; exit status 1 when the proof fails.",
+        epilog="example: stonk data verify mmlu --path mmlu_validation.parquet --split validation",
+    )
+    verify_parser.add_argument("source", metavar="SOURCE", help="gsm8k, math, mmlu, mmlu_science, arc_easy, …")
+    verify_parser.add_argument("--path", metavar="PATH", help="local file or folder (default: the Hub)")
+    verify_parser.add_argument("--split", help="split, in upstream's name (default: the one the files hold, or train)")
+    verify_parser.set_defaults(run=lambda args: verify(args.source, args.path, args.split))
+
+    dolci_parser = commands.add_parser("dolci", add_help=False, help="draw a stratified sample of Dolci-Think-SFT")
+    dolci_parser.set_defaults(run=None)
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["dolci"]:  # a command with a recipe's keys
+        from stonk_trainer.tasks.reasoning import dolci
+
+        return dolci.main(argv[1:])
     args = parser.parse_args(argv)
     args.run(args)
+
+
+def verify(name: str, path: str | None, split: str | None) -> None:
+    """Print the proof of a source's verifier; exit status 1 when it fails."""
+    from stonk_trainer.tasks.reasoning import proof, sources
+
+    upstream = {of_upstream: ours for ours, of_upstream in sources.source(name).splits}
+    if path and not split:
+        held = sources.local_files(path)
+        split = next((known for known in upstream if known in held), next(iter(held)))
+    split = split or next(iter(upstream))
+    if split not in upstream:
+        raise UserError(f"--split: {name} has {', '.join(upstream)}, not {split}")
+    found = proof.prove(name, path, upstream[split], sources.Options(held_out=0.0))
+    proof.print_proof(found, f"{name} {split}")
+    if not found.holds:
+        sys.exit(1)
 
 
 def fetch(ticker: str, out: str | None = None, start: str | None = None, end: str | None = None) -> Path:

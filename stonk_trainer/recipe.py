@@ -231,6 +231,7 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
     else:
         run, train, model, task_args = parts
         task_args.model = None if model.model_name_or_path == NEW_MODEL else model.model_name_or_path
+        task_args.max_completion_length = getattr(train, "max_completion_length", None)
     args = Arguments(trainer, train, run, model, task_args, values, command)
     _check(args, given)
     return task, args

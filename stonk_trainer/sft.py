@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from stonk_trainer.errors import UserError, exits_cleanly
 from stonk_trainer.recipe import NEW_MODEL, load_recipe
 from stonk_trainer.terminal import log, start_log
@@ -34,7 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     source = name, folder, args.model.model_revision
     tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False), args.model.model_revision)
     task.check_tokenizer(args.task, tokenizer, name)
-    check_lengths(train, tokenizer, args.train)
+    train = whole_rows(train, tokenizer, args.train.max_length, "training")
+    validation = validation and whole_rows(validation, tokenizer, args.train.max_length, "validation")
     if args.run.dry_run:
         return
 
@@ -56,36 +59,47 @@ def main(argv: list[str] | None = None) -> None:
     log.info("saved %s", best)
 
 
-def check_lengths(rows, tokenizer, config) -> None:
-    """Say how many rows `max_length` cuts, which TRL does silently; refuse when no row has a token left to learn.
+def whole_rows(rows, tokenizer, max_length: int | None, what: str):
+    """The rows of at most `max_length` tokens, said and counted; the others are left out.
 
-    TRL keeps the start of a cut sequence, so a row whose prompt alone fills `max_length` teaches nothing.
+    TRL would cut them, and a row whose end is cut off teaches to give no answer. Raises UserError when none is left,
+    and for rows without a token to learn from.
     """
     prompt_lengths, lengths = _token_lengths(rows, tokenizer)
-    limit = config.max_length or max(lengths)
-    cut = sum(length > limit for length in lengths)
-    empty = sum(length >= limit for length in prompt_lengths)
-    log.info("%d rows of at most %d tokens (prompt %d)", len(lengths), max(lengths), max(prompt_lengths))
-    if empty == len(lengths):
-        raise UserError(
-            f"max_length: {limit} leaves nothing to learn, every prompt is that long: set it to {max(lengths)}"
-        )
-    if cut:
+    empty = int((lengths <= prompt_lengths).sum())
+    if empty:
+        raise UserError(f"{empty} of {len(lengths)} {what} rows have no token to learn from: take them out of the data")
+    fits = lengths <= (max_length or lengths.max())
+    if not fits.any():
+        raise UserError(f"max_length: {max_length}: every {what} row is longer: set it to {lengths.max()}")
+    longest = prompt_lengths[fits].max()
+    log.info("%d %s rows of at most %d tokens (prompt %d)", fits.sum(), what, lengths[fits].max(), longest)
+    if not fits.all():
         log.warning(
-            f"max_length {limit} cuts {cut} of {len(lengths)} rows ({empty} lose their whole answer): "
-            f"set it to {max(lengths)}"
-        )
+            "left out: %d of %d %s rows longer than max_length %d (the longest has %d)",
+            (~fits).sum(), len(fits), what, max_length, lengths.max(),
+        )  # fmt: skip
+        rows = rows.select(fits.nonzero()[0])
+    if "source" in rows.column_names:
+        sources, tokens = np.array(rows["source"]), lengths[fits]
+        shares = {name: tokens[sources == name].sum() / tokens.sum() for name in dict.fromkeys(sources.tolist())}
+        log.info("shares of the tokens: %s", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    return rows
 
 
-def _token_lengths(rows, tokenizer) -> tuple[list[int], list[int]]:
+def _token_lengths(rows, tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """(tokens of each row's prompt, tokens of each row); rows of tokens have no prompt."""
     if "input_ids" in rows.column_names:
-        return [0] * len(rows), [len(ids) for ids in rows["input_ids"]]
-    prompts, completions = list(rows["prompt"]), list(rows["completion"])
-    wholes = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    opened = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)
-    whole_ids = tokenizer.apply_chat_template(wholes, return_dict=True)["input_ids"]
-    return [len(ids) for ids in opened["input_ids"]], [len(ids) for ids in whole_ids]
+        lengths = np.array([len(ids) for ids in rows["input_ids"]])
+        return np.zeros_like(lengths), lengths
+    prompt_lengths, lengths = [], []
+    for batch in rows.iter(1000):
+        wholes = [prompt + completion for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True)]
+        opened = tokenizer.apply_chat_template(batch["prompt"], add_generation_prompt=True, return_dict=True)
+        whole_ids = tokenizer.apply_chat_template(wholes, return_dict=True)["input_ids"]
+        prompt_lengths += [len(ids) for ids in opened["input_ids"]]
+        lengths += [len(ids) for ids in whole_ids]
+    return np.array(prompt_lengths), np.array(lengths)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The two trainers through their real entry points: the demo recipes with a tiny random model, two steps each."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -108,9 +109,14 @@ def test_the_warmup_learns(tiny_model_folder, tmp_path):
     assert len(losses) == 12 and losses[-1] < 0.7 * losses[0]
 
 
-def test_rows_that_max_length_cuts_are_counted(tiny_model_folder, tmp_path):
-    out = run_warmup(tiny_model_folder, tmp_path / "run", "--max_length", "250")
-    assert "max_length 250 cuts" in (out / "training.log").read_text()
+def test_rows_longer_than_max_length_are_left_out_and_counted(tiny_model_folder, tmp_path):
+    """Cut, they would teach an answer without its end."""
+    out = run_warmup(tiny_model_folder, tmp_path / "run", "--max_length", "318")
+    log = (out / "training.log").read_text()
+    counts = re.search(r"left out: (\d+) of (\d+) training rows longer than max_length 318", log)
+    assert counts and 0 < int(counts[1]) < int(counts[2])
+    longest = re.search(r"training rows of at most (\d+) tokens", log)
+    assert int(longest[1]) <= 318
 
 
 # ---------------------------------------------------------------------------------------------------------- Stage I

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from stonk_trainer.errors import UserError
 
-TASKS = {"stocks": "stonk_trainer.tasks.stocks", "btc": "stonk_trainer.tasks.btc"}
+TASKS = {name: f"stonk_trainer.tasks.{name}" for name in ("stocks", "btc", "reasoning")}
 
 
 def load(name: str) -> ModuleType:

@@ -21,6 +21,7 @@ class TaskArguments:
     """What every task's recipe keys have."""
 
     model: str | None = field(default=None, init=False)  # the model a training run starts from; None: a new one
+    max_completion_length: int | None = field(default=None, init=False)  # tokens of an answer at most, in RL
 
 
 def check_rewards(names: Sequence[str], known: Sequence[str]) -> None:

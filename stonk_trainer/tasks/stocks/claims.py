@@ -199,6 +199,9 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
 
 def _inherit(number: _Number, last: _Number, words: Sequence[str]) -> None:
     """In a list a number is read by the words of the number before it."""
+    if "(" in words[last.at : number.at]:
+        number.rank = 1  # "around $255 to $257 ($255.69, $255.44)": a list of its own
+        return
     number.named, number.move, number.move_at, number.rank = (last.named, last.move, last.move_at, last.rank + 1)
     number.near = last.near and last.named >= 0 and words[last.named][-1] == "s"  # "averages of … and …"
     number.span = last.span if len(last.span) > 1 else ()
@@ -314,7 +317,7 @@ _TYPICAL = {"normal", "normally", "typical", "typically", "usual", "usually"}
 _EVERY = {"each", "every", "all"}
 _BROKEN = {"after", "until", "before", "following", "snapped", "snaps", "broke", "breaks",
            "broken", "interrupted", "yesterday", "had"}  # fmt: skip
-_PACE = {"per", "average", "averaging", "averaged", "mean", "each"}
+_PACE = {"per", "averaging", "averaged", "each"}
 _PRONOUNS = {"it", "that", "this", "them", "both"}
 _FIRST_PERSON = {"i", "my", "we", "our"}
 _COMING = {"tomorrow", "next"}
@@ -324,10 +327,11 @@ _HAPPENED = set(
     " tumbled plunged dipped slumped crashed sank fell lost".split()
 )
 _UNDONE = {"erased", "erasing", "erases", "wiped", "undone", "undid", "reversed", "earlier"}
+_APART_FROM_THAT = {"beyond", "besides", "except", "than"}  # "positive on every horizon beyond a day"
 _FIRST_LONG_SPAN = 61  # days; no prompt shows more
 _EXTREMES = {"high", "low", "superlative"}
 _ENDS_CLAUSE = {"and", "comma", "so", "contrast"}
-_ENDS_MOVE = {"number", *_ENDS_CLAUSE}
+_ENDS_MOVE = {"number", "as", *_ENDS_CLAUSE}
 _NO_PLAIN_MOVE = {"firm", "weak", "own", "not", "end", *_LEVELS} - {"close"}
 _COMPARED = {"compared", "relative", "versus", "vs", "against"}
 _SUBJECTS = {"it", "share", "shares", "stock"}
@@ -434,6 +438,8 @@ class _Reader:
             for old in {self.lags[-2], self.lags[0]} - {new}:
                 moved = moved_from_to(book.closes[old], book.closes[new], "change", pair_name(new, old), old - new, new)
                 found += [entry for of_unit, entry in moved if of_unit == unit]
+        if moved := self._told_next(number.at):
+            found += [entry for of_unit, entry in moved if of_unit == unit]
         if unit in ("usd", "") and not _MEANS.isdisjoint(self.words):
             spans = {n for place in range(number.at - _REACH, number.at + 13) for n in self.text.days.get(place, ())}
             for n in spans | {len(set(self.lags[-20:]))}:
@@ -464,7 +470,7 @@ class _Reader:
         if kind == "close":
             return self._judge_close(entry, number)
         if kind == "pace":
-            told = not _PACE.isdisjoint(self.words) and number.quantity.sign != -entry.sign
+            told = self._per_day() and number.quantity.sign != -entry.sign
             return (GROUNDED if told else CONTRADICTED), "it is no average per day"
         if kind == "multiple":
             return (GROUNDED if "volatility" in self.kinds else UNCLEAR), "of what is not said"
@@ -472,6 +478,16 @@ class _Reader:
             lengths = self.text.days.get(number.named, ()) if number.name == "average" and number.near else ()
             return (CONTRADICTED if lengths and entry.days not in lengths else GROUNDED), f"it is {entry.fact}"
         return (GROUNDED, "") if kind == "share" else self._judge_level(entry, number)
+
+    def _per_day(self) -> bool:
+        """Whether the sentence speaks of an average per day: "on average", "an average daily gain", "1% per day"."""
+        if not _PACE.isdisjoint(self.words) or "on average" in " ".join(self.text.words[self.begin : self.end]):
+            return True
+        words, roles = self.text.words, self.text.roles
+        return any(
+            words[at] in ("average", "mean") and (words[at + 1] == "daily" or roles[at + 1] in ("change", *_SIGNS))
+            for at in range(self.begin, self.end - 1)
+        )
 
     def _judge_level(self, entry: Entry, number: _Number) -> tuple[int, str]:
         """ "its 20-day average of $171.80", "volume of 53.2M", "a daily volatility of 1.5%", "it opened at $174.00"."""
@@ -508,7 +524,8 @@ class _Reader:
     def _judge_close(self, entry: Entry, number: _Number) -> tuple[int, str]:
         """ "closed at $175.53", "two days ago it was $172.40", "rose from $171.80 to $175.53", "a low of $168.61"."""
         words, closes, lag, name, before = (self.text.words, self.book.closes, entry.days, number.name, number.before)
-        if words[number.at - 1] == "by" or self.text.roles[number.at - 1] in ("up", "down"):
+        differs = words[number.at - 1] == "by" and words[number.at - 2] != "followed"
+        if differs or self.text.roles[number.at - 1] in ("up", "down"):
             return CONTRADICTED, "a level is no difference"  # "dropped $175.53"
         if number.side == number.at + 1 and words[number.at - 1] in _STANDS:
             return CONTRADICTED, "a level is no difference"  # "it trades $175.53 above its average"
@@ -522,7 +539,8 @@ class _Reader:
             ) or closes[lag] == pick((close for days, close in closes.items() if days), default=0)
             return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is not the {number.extreme} of those shown"
         if not _RANGES.isdisjoint(self.words) and self._ends_range(number.at):
-            windows = [[close for days, close in closes.items() if days < n] for n in number.span or (60,)]
+            spans = [(first, first + n) for n in number.span or (60,) for first in (0, 1)]  # with today, or before it
+            windows = [[close for days, close in closes.items() if low <= days < high] for low, high in spans]
             holds = any(closes[lag] in (max(part), min(part)) for part in windows if part)
             return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is no end of the range of those shown"
         if name in _LEVELS and name != "close":
@@ -533,7 +551,8 @@ class _Reader:
         if before == "from" and not lag and not number.ago and self._goes_on(number.at, ("to",)):
             return CONTRADICTED, "the close is where the price went to"
         if before == "to" and (problem := self._came_otherwise(lag, number)):
-            return CONTRADICTED, f"{problem} {entry.fact}"
+            came_down = number.moved_within(4) and problem != "it came before"
+            return (CONTRADICTED if came_down or not lag else UNCLEAR), f"{problem} {entry.fact}"
         if number.ago:
             return GROUNDED, ""
         if not lag:
@@ -593,6 +612,7 @@ class _Reader:
         derived = entry.until or entry.fact not in self.book.facts
         if name in _OTHERS:
             theirs = number.near or not number.move or number.named > at or abs(number.named - number.move_at) <= 3
+            theirs = theirs and _SUBJECTS.isdisjoint(words[number.named + 1 : at])
             if theirs:
                 return CONTRADICTED, "another thing moved, not the price"
         if words[at - 1] == "by" and not number.move and not self.kinds.isdisjoint(("above", "below")):
@@ -652,19 +672,28 @@ class _Reader:
             return True  # the change of that day
         if entry.until and entry.days in days and self._between(number.at, entry):
             return True  # "3.4% in one day, from $12.95 to $12.51"
+        if entry.until and entry.days in days and {entry.until, entry.until + entry.days} <= set(self.lags):
+            return True  # of two closes stated before
         of_closes = entry.days + 1 in days and entry.fact not in self.book.facts  # "over three days", of three closes
         return (entry.days in days or (of_closes and not number.ago)) and not entry.until
 
-    def _between(self, at: int, entry: Entry) -> bool:
-        """Whether the two numbers after place `at` are the closes that a change lies between."""
+    def _told_next(self, at: int) -> list[tuple[str, Entry]]:
+        """The move between the two closes that follow a number: "lost $2.63 in two days, from $123.33 to $120.70"."""
         i = bisect_left(self.numbers, at) + 1
+        pair = self.numbers[i : i + 2]
+        if len(pair) < 2 or self.text.words[pair[0] - 1] != "from" or self.text.words[pair[1] - 1] != "to":
+            return []
+        lags = [next((e.days for e in equal_to(quantity_of(self.text.words[place]), self.book, 0) if e.kind == "close"), -1)
+                for place in pair]  # fmt: skip
+        if not lags[0] > lags[1] >= 0:
+            return []
+        old, new = lags
         closes = self.book.closes
-        told = [quantity_of(self.text.words[place]) for place in self.numbers[i : i + 2]]
-        wanted = [closes.get(entry.until + entry.days), closes.get(entry.until)]
-        return len(told) == 2 and all(
-            price is not None and abs(price - amount.value) <= amount.tolerance * 1.001
-            for price, amount in zip(wanted, told, strict=True)
-        )
+        return moved_from_to(closes[old], closes[new], "change", pair_name(new, old), old - new, new)
+
+    def _between(self, at: int, entry: Entry) -> bool:
+        """Whether the two closes after a number are those that a change lies between."""
+        return any(entry.fact == told.fact for _, told in self._told_next(at))
 
     def _is_dated(self, entry: Entry, at: int) -> bool:
         """Whether the sentence says where a change began, or it is one of several days' ("rose 2.3% and then 1.8%")."""
@@ -863,7 +892,7 @@ class _Reader:
             role = roles[place]
             if words[place] in _SUBJECTS or role in ("price", "so"):
                 break
-            if place in self.levels:
+            if place in self.levels and not (self.levels[place].kind == "close" and "and" in roles[place:at]):
                 return self.levels[place].kind, (self.levels[place].days,)
             if role == "close":
                 return "close", self._days_of_close(place)
@@ -893,7 +922,7 @@ class _Reader:
             move = moves[0]
             if roles[move].startswith("back") and not words[move].endswith("ed"):
                 continue  # "a pullback", of which nobody says that it happened
-            if not _UNDONE.isdisjoint(words[low:high]):
+            if not _UNDONE.isdisjoint(words[low:high]) or not _APART_FROM_THAT.isdisjoint(words[low:at]):
                 continue  # "has just erased an earlier rally"
             sign, count = _SIGNS[roles[move]], self._count(at, move)
             if "streak" in kinds or (count is None and not _EVERY.isdisjoint(words[low:high])):

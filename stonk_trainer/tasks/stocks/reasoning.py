@@ -38,7 +38,8 @@ _MENU = re.compile(r"\bUP\W{1,3}(?:or )?DOWN\b|\bDOWN\W{1,3}(?:or )?UP\b")
 _UNDECIDED = (
     "up/down", "impossible to", "who knows", "both directions", "either is possible", "both are possible",
     "equally likely", "both ways", "any direction", "both outcomes", "outcomes are possible", "equal chance",
-    "just as likely", "the opposite is", "at random", "no bearing", "flipped a coin",
+    "just as likely", "the opposite is", "at random", "no bearing", "any bearing", "flipped a coin", "not use", "picked the answer",
+    "answer was",
 )  # fmt: skip
 _UNDECIDED_ALONE = (
     "anything can happen", "anything is possible", "either way", "either direction", "coin flip", "coin toss",
@@ -49,7 +50,7 @@ _UNDECIDED_ALONE = (
 # Each of these phrases has one of these words, which are rare.
 _UNDECIDED_WORDS = set(
     "up/down anything impossible knows both either equally direction outcomes equal coin toss 50 hard tell idea"
-    " uncertain way likely know say opinion view easily opposite random bearing coin well".split()
+    " uncertain way likely know say opinion view easily opposite random bearing coin well use picked answer".split()
 )
 _GRADER = {"grader", "graders", "grading", "graded", "rubric", "evaluator", "scorer", "verifier"}
 _CONDITIONS = {"if", "scenario", "case"}
@@ -202,7 +203,10 @@ _VERDICTS = {"up": 1, "higher": 1, "upward": 1, "down": -1, "lower": -1, "downwa
 _HENCE = set("so hence therefore thus with say predict answer call verdict it's but choose pick take slightly".split())
 _GO_ON = {"that", "continue", "persist"}  # "a risk that it falls", "the decline should continue"
 _PERFECT = {"has", "have", "had"}  # "I think it has fallen too fast" tells of the past
-_PREDICATES = {"continue", "persist", "likely", "expected", "ahead", "due", "tomorrow", "next", "poised", "expect"}
+_CAUSES = {"after", "following"}
+_PREDICATES = set(
+    "continue persist likely expected ahead due tomorrow next poised expect bet call verdict guess".split()
+)
 
 
 def _outlook_of(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[_Outlook, int, int, bool]:
@@ -243,17 +247,22 @@ def _takes_back(part: Sentence, sign: int) -> bool:
 
 def _read_outlook(part: Sentence, outlook: _Outlook) -> bool:
     """Add what a sentence says will come; whether it says so firmly."""
-    words, clause, speaks, firm = part.words, [], False, False
+    words, clause, speaks, caused, firm = part.words, [], False, False, False
     for place, role in enumerate(part.roles):
         if not role:
             continue
+        if words[place] in _CAUSES and clause:
+            caused = True  # "a pullback after such a bounce is likely": the bounce is what has been
+            continue
         if (role not in _CLAUSE_END and role != "number") or words[place] in _GO_ON:
-            clause.append(place)
-            speaks = speaks or role in _OUTLOOK
+            caused = caused and role not in ("firm", "weak", "own")
+            if not (caused and role in _SIGN):
+                clause.append(place)
+                speaks = speaks or role in _OUTLOOK
             continue
         if speaks and not (role == "number" and part.roles[clause[-1]] in _SIGN):  # "fell 2.3%" is no outlook
             firm = _read_clause(part, clause, outlook) or firm
-        clause, speaks = [], False
+        clause, speaks, caused = [], False, False
     return bool(speaks and _read_clause(part, clause, outlook)) or firm
 
 
@@ -269,7 +278,9 @@ def _read_clause(part: Sentence, clause: list[int], outlook: _Outlook) -> bool:
         kinds = kinds[: kinds.index("than", marks[0])]
         marks = [i for i in marks if i < len(kinds)]
     if sign > 0 and "weak" not in kinds:
-        outlook.turns.update(direction for kind in kinds for direction in _TURNS.get(kind, ()))
+        for i, kind in enumerate(kinds):
+            if kind in _TURNS and "just" not in part.words[max(0, clause[i] - 2) : clause[i]]:  # "just a breather"
+                outlook.turns.update(_TURNS[kind])
     moves = [i for i, kind in enumerate(kinds) if kind in _SIGN and not (i and words[i - 1] in _PERFECT)]
     if not moves:
         return False
@@ -402,7 +413,7 @@ def _repetition(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[flo
     """
     facts: dict[int, list[str]] = {}
     for claim in claims:
-        if claim.counts and (claim.grounded or claim.false):
+        if claim.counts and (claim.grounded or claim.false) and not (claim.fact or "").startswith("headline"):
             facts.setdefault(claim.sentence, []).append(claim.fact or claim.text)
     seen: set[str] = set()
     recent: list[frozenset[str]] = []

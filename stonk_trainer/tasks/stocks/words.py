@@ -70,8 +70,8 @@ _ROLES = {
     + _verbs("drop decline slide slip decrease tumble plunge dip slump crash sink depreciate")
     + " fall falls fell fallen falling slid lose loses lost losing loss losses shed sheds shedding sank sunk down lower"
     " selloff downtick downside minus eased eases easing drawdown",
-    "positive": "bullish bullishly positive positively upward upwards uptrend upbeat green",
-    "negative": "bearish bearishly negative negatively downward downwards downtrend red",
+    "positive": "bullish bullishly positive positively upward upwards uptrend upbeat",
+    "negative": "bearish bearishly negative negatively downward downwards downtrend",
     "strength": "strength",
     "weakness": "weakness",
     # a past move when a number measures it, else one that is expected
@@ -96,7 +96,7 @@ _ROLES = {
     # the writer's own outlook
     "firm": "will would should going expect expects expecting expected likely predict predicts predicting prediction"
     " forecast forecasts forecasting tomorrow anticipate anticipates anticipating outlook lean leaning leans bet shall"
-    " ahead poised heading headed i'd i'll it'll i'm am due think believe say next call verdict answer tend tends"
+    " ahead poised heading headed i'd i'll it'll i'm am due think believe say call verdict answer tend tends"
     " guess choose",
     "weak": "may might could can risk risks possible possibly perhaps maybe",
     "own": "confidence confident probability chance chances odds",
@@ -124,7 +124,7 @@ _ROLES = {
     " indicates indicate indicating indicated signals signal signalling signaling points pointing supports support"
     " supporting supported supportive implies imply implying confirms confirm confirming reflects reflecting means"
     " meaning reason reasons momentum trend trends trending strong stronger weak weaker steady steadily continue"
-    " continues continued continuing persist persists pressure tells argues argue favours favors favour favor"
+    " continues continued continuing persist persists pressure tells argues argue favours favors"
     " demonstrates demonstrating reveals leaves leaving makes keeps keeping evidence hints hinting consistent",
     # how words join
     "and": "and then or",
@@ -146,6 +146,10 @@ _ROLES = {
     "ordinal": "second third fourth fifth sixth seventh eighth ninth tenth",
     "since": "since",
     "over": "over",
+    "next": "next",
+    "shade": "green red",
+    "favour": "favour favor",
+    "cool": "cool cools cooling",
     "streak": "consecutive straight row running successive streak",
     "moving": "simple exponential",
 }
@@ -489,6 +493,26 @@ def _over(text: Text, place: int) -> None:
             return
 
 
+def _next(text: Text, place: int) -> None:
+    """ "the next day" is to come, "small next to the fall" compares."""
+    text.roles[place] = "" if text.words[place + 1 : place + 2] == ["to"] else "firm"
+
+
+def _shade(text: Text, place: int) -> None:
+    """ "a green day" is one day, "the picture is red" a mood."""
+    one = text.words[place + 1 : place + 2] in (["day"], ["days"], ["session"], ["sessions"], ["close"], ["candle"])
+    text.roles[place] = "" if one else "positive" if text.words[place] == "green" else "negative"
+
+
+def _favour(text: Text, place: int) -> None:
+    """ "I favour a rise" is an outlook, "the data favour a rise" a reading."""
+    text.roles[place] = "firm" if place and text.words[place - 1] in ("i", "we") else "so"
+
+
+def _cool(text: Text, place: int) -> None:
+    text.roles[place] = "back down" if text.words[place + 1 : place + 2] in (["off"], ["down"]) else ""
+
+
 def _streak(text: Text, place: int) -> None:
     """ "the third day running" counts days, "momentum is running out" does not."""
     if text.words[place] == "running" and (not place or "day" not in text.words[place - 1]):
@@ -563,5 +587,9 @@ _RULES = {
     "since": _since,
     "streak": _streak,
     "over": _over,
+    "next": _next,
+    "shade": _shade,
+    "favour": _favour,
+    "cool": _cool,
 }
 _UNSETTLED = {None, "end of sentence", *_RULES}

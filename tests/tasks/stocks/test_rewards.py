@@ -334,3 +334,51 @@ def test_facts_listed_first_count_once_they_are_spoken_of():
         "The close is above its 20-day average. The share has gained 4.1% over 5 days, so I expect a rise."
     )
     assert score(answer(text), row())["data_usage"] == 1
+
+
+# What two authors wrote who had not seen the reader: texts misread at first.
+READ_RIGHT = [
+    (HONEST + " Close to a coin flip, but slightly up.", "UP"),
+    (HONEST + " Momentum is not running out, so I choose UP.", "UP"),
+    ("Today brought a gain of 2.3% to $175.53. It went from $171.58 to $175.53 in a single session.", "UP"),
+    ("It gained $3.95 in one day, from $171.58 to $175.53, and sits above its 20-day average of $171.80.", "UP"),
+    ("It has risen from $172.00 three days ago and is above its 5-day average of $170.40, up 4.1% in 5 days.", "UP"),
+    (
+        "The 2.3% rise is small next to the slide of 5.4% over 20 days, and it lost 1.2% in 10 days. "
+        "I expect it to cool off.",
+        "DOWN",
+    ),
+    ("A rise of 2.3% in a day and of 4.1% in five is extreme. A pullback is a reasonable bet.", "DOWN"),
+    (
+        "After 2.3% today and 4.1% over 5 days a pullback after such a steep bounce seems more likely than a second "
+        "straight gain.",
+        "DOWN",
+    ),
+    ("The 20-day volatility is 1.50% and the share is still 5.4% lower than 20 days ago, at $175.53.", "DOWN"),
+]
+READ_THROUGH = [
+    (HONEST + " Then again the opposite is just as likely and it may well go down.", "UP"),
+    (HONEST + " None of this has any bearing on tomorrow.", "UP"),
+    (HONEST + " I did not use this data.", "UP"),
+    ("It closed at $175.53 after a ten percent gain today. It is above its 20-day average of $171.80.", "UP"),
+    ("It has lost half of its value in 20 days, a fall of 5.4%, and is at $175.53 now.", "DOWN"),
+    ("It closed at $3.73, which is $175.53 above its 20-day average of $171.80. It rose 2.3% today.", "UP"),
+    ("The close of $175.53 is above the average of $171.80. It rained on Sunday, so my answer is UP.", "UP"),
+    ("In the past ten years the share rose after each gain. It closed at $175.53, above the $171.80 average.", "UP"),
+    (
+        "The data show that the close is $175.53, the 1-day change is +2.30%, the 5-day change is +4.10%, the 20-day "
+        "average is $171.80, so I predict UP.",
+        "UP",
+    ),
+    ("It rose 2.3% today to $175.53, and 0.82% on its 20-day average of $171.80.", "UP"),
+]
+
+
+@pytest.mark.parametrize("text, direction", READ_RIGHT)
+def test_honest_ways_of_putting_it_are_read_right(text, direction):
+    assert of_reasoning(text, direction) > 0.2
+
+
+@pytest.mark.parametrize("text, direction", READ_THROUGH)
+def test_second_thoughts_and_reasons_that_are_none_are_read_through(text, direction):
+    assert of_reasoning(text, direction) <= 0.1

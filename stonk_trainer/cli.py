@@ -31,6 +31,12 @@ COMMANDS = {
         "fetch prices, sample Dolci, prove a verifier",
         "fetch BTC-USD --out BTC-USD.csv",
     ),
+    "sample": (
+        "stonk_trainer.tasks.reasoning.reject",
+        "main",
+        "rejection sampling: keep a model's right answers",
+        "--config r1/demo/rs_generate",
+    ),
     "codec": (
         "stonk_trainer.tasks.btc.codec_commands",
         "main",

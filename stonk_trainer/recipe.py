@@ -201,15 +201,8 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
     quiet_imports()
     argv = list(sys.argv[1:] if argv is None else argv)
     command = f"stonk {trainer} {shlex.join(argv)}"
-    path, file_values, flags = _read_config(argv)
-    flag_task, flags = _take_option(flags, "--task")
-    task_name = flag_task or file_values.get("task")
-    if task_name is None and {"-h", "--help"} & set(flags):
-        task_name = next(iter(tasks.TASKS))
-    file_values.pop("task", None)
-    if task_name is None:
-        raise UserError(f"no task: give --config RECIPE or --task, one of {', '.join(tasks.TASKS)}")
-    task = tasks.load(str(task_name))
+    task_name, path, file_values, flags = _read_task(argv)
+    task = tasks.load(task_name)
     if trainer in task.NOT_FOR:
         raise UserError(task.NOT_FOR[trainer])
     parser = _make_parser(trainer, task)
@@ -237,13 +230,32 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
     return task, args
 
 
+def task_of(argv: list[str] | None) -> ModuleType:
+    """The task that a recipe or `--task` names. Raises UserError when neither does."""
+    return tasks.load(_read_task(list(sys.argv[1:] if argv is None else argv))[0])
+
+
+def _read_task(argv: list[str]) -> tuple[str, str | None, dict[str, Any], list[str]]:
+    """(the task's name, the recipe's, its values without the task, the flags besides)."""
+    path, file_values, flags = _read_config(argv)
+    flag_task, flags = _take_option(flags, "--task")
+    named = file_values.pop("task", None)
+    task_name = flag_task or named
+    if task_name is None and {"-h", "--help"} & set(flags):
+        task_name = next(iter(tasks.TASKS))
+    if task_name is None:
+        raise UserError(f"no task: give --config RECIPE or --task, one of {', '.join(tasks.TASKS)}")
+    return str(task_name), path, file_values, flags
+
+
 def load_command(argv: list[str], command: str, arguments: type, example: str) -> Any:
     """Parse `--config FILE` and flags of a command that trains nothing into its dataclass `arguments`.
 
-    As strict as a trainer's recipe; a file's `task:` is left aside. Raises UserError likewise.
+    As strict as a trainer's recipe; `task` is left aside. Raises UserError likewise.
     """
     quiet_imports()
     path, file_values, flags = _read_config(argv)
+    _, flags = _take_option(flags, "--task")
     file_values.pop("task", None)
     parser = _strict_parser(
         (arguments,), f"stonk {command}", (arguments.__doc__ or "").partition("\n")[0], f"stonk {command} {example}"

@@ -9,17 +9,20 @@ well, and ends with exit status 1 when it finds one.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
-import time
+import sys
 from pathlib import Path
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.recipe import load_recipe
+from stonk_trainer.recipe import load_recipe, task_of
 from stonk_trainer.terminal import log, start_log
 
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
+    if own := task_of(argv).EVALUATION:  # a task whose answers other figures judge
+        return importlib.import_module(own).main(list(sys.argv[1:] if argv is None else argv))
     task, args = load_recipe(argv, trainer="eval")
     run = args.run
 
@@ -153,43 +156,21 @@ def recall_of_outcomes(task, args, rows: list[dict], records: dict[str, list[dic
 
 def generate(task, path: str, prompts: list, args, label: str) -> list[str]:
     """One completion per prompt (chat messages), in batches of equal work; longest prompts first."""
-    import torch
-    from transformers import AutoModelForCausalLM
     from trl import get_quantization_config
 
-    from stonk_trainer import models
+    from stonk_trainer import generation, models
 
     run = args.run
     tokenizer = models.load_tokenizer(path, args.model.model_revision)
     task.check_tokenizer(args.task, tokenizer, label)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    model = AutoModelForCausalLM.from_pretrained(
-        path,
-        **models.loading_options(args.model),
-        quantization_config=get_quantization_config(args.model),
-        device_map={"": device},
-    )
-    texts = tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True)
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-    # Said in full, because a model's own generation_config may ask for top-k, top-p and a repetition penalty.
-    sampling = {"repetition_penalty": 1.0, "do_sample": run.temperature > 0}
-    if run.temperature > 0:
-        sampling |= {"temperature": run.temperature, "top_k": 0, "top_p": 1.0}
-    completions = [""] * len(texts)
-    started = time.monotonic()
-    for start in range(0, len(order), run.batch_size):
-        batch = order[start : start + run.batch_size]
-        inputs = tokenizer([texts[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False).to(
-            device
-        )
-        with torch.inference_mode():
-            output_BT = model.generate(**inputs, max_new_tokens=run.max_completion_length, **sampling)
-        answers = tokenizer.batch_decode(output_BT[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        for i, answer in zip(batch, answers, strict=True):
-            completions[i] = answer
-        done, seconds = start + len(batch), time.monotonic() - started
-        left = seconds / done * (len(order) - done)
-        log.info("%s: %d/%d answers, %.1f per second, %.0f s left", label, done, len(order), done / seconds, left)
+    loading = models.loading_options(args.model) | {"quantization_config": get_quantization_config(args.model)}
+    generator = generation.TransformersGenerator(path, tokenizer, loading)
+    how = generation.Sampling(run.max_completion_length, run.temperature)
+    completions = [""] * len(prompts)
+    batches = generation.batches_by_length(prompts, tokenizer, run.batch_size)
+    for batch in generation.with_progress(batches, label):
+        for i, answer in zip(batch, generator.answers([prompts[i] for i in batch], how), strict=True):
+            completions[i] = answer.text
     return completions
 
 

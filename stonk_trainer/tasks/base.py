@@ -37,6 +37,7 @@ class Task(Protocol):
     """The contract between a task and `sft.py`, `grpo.py` and `evaluation/`."""
 
     NOT_FOR: dict[str, str]  # commands that cannot do this task, each with what to run instead
+    EVALUATION: str | None  # module whose `main` is `stonk eval` for this task; None: the judgement of forecasts
     Arguments: type[TaskArguments]  # the task's recipe keys; has `reward`, the names of the reward functions
 
     @staticmethod

@@ -17,6 +17,7 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.base import TaskArguments, check_rewards
 
 NOT_FOR = {"eval": "stonk eval judges answers in text: judge a GPT with `stonk forecast --evaluate true`"}
+EVALUATION = None
 REWARDS = ("token_acc", "return_mse", "crps", "pnl")
 
 

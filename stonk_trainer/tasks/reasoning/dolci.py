@@ -223,18 +223,18 @@ def _take(batch: list[dict], first: int, run: Dolci, kept: Reservoirs, left_out:
         elif not is_english(question, thought.split(text).answer or ""):
             left_out["not English"] += 1
         else:
-            candidates.append((key, stratum, example, str(row.get("id") or number), row))
+            candidates.append((key, stratum, str(row.get("id") or number), row))
     if not candidates:
         return
-    texts = ["\n".join(m["content"] for m in (*e["prompt"], *e["completion"])) for _, _, e, _, _ in candidates]
+    texts = ["\n".join(turn["content"] for turn in row["messages"]) for *_, row in candidates]
     counts = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    for (key, stratum, example, identity, row), tokens in zip(candidates, counts, strict=True):
+    for (key, stratum, identity, row), tokens in zip(candidates, counts, strict=True):
         if tokens > run.max_tokens:
             left_out[f"longer than {run.max_tokens} tokens"] += 1
             continue
         if stratum == "structured_reasoning" and tokens <= run.short_tokens:
             stratum = "short_reasoning"
-        messages = [*example["prompt"], *example["completion"]]
+        messages = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
         origin = row.get("dataset_source") or row.get("source") or ""
         line = {"messages": messages, "source": origin, "id": identity, "stratum": stratum, "tokens": tokens}
         kept.add(key, stratum, line)

@@ -38,14 +38,15 @@ class Proof:
 
 def prove(name: str, path: str | None, split: str, options: sources.Options) -> Proof:
     """Verify every gold answer of a split against its own target, and against two that are not: the next row's, and
-    the number or letter after it. Raises UserError for a source without a verifier."""
-    if not sources.source(name).verifier:
-        raise UserError(f"{name} has no verifier: nothing in it says what a right answer is")
+    the number or letter after it. Rows of a file that `stonk sample` wrote carry theirs. Raises UserError where nothing
+    says what a right answer is."""
     started, proof, golds = time.monotonic(), Proof(), []
     for example in sources.examples(name, path, split, options):
         if example["dropped"]:
             proof.left_out[example["dropped"]] += 1
             continue
+        if not example["verifier"]:
+            raise UserError(f"{name}: row {example['id']} has no verifier: nothing says what a right answer to it is")
         golds.append((example["completion"][-1]["content"], example["target"], example["verifier"], example["id"]))
     for text, target, kind, identity in golds:
         proof.rows += 1

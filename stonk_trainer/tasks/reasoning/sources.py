@@ -380,7 +380,7 @@ SHUFFLED_TOGETHER = 10_000  # rows of a stream that are shuffled at a time, besi
 
 
 def from_hub(of: Source, split: str, seed: int | None = None, skip: int = 0) -> Iterator[Row]:
-    """The rows of a split on the Hub. seed: of a stream's order; None: upstream's. skip: rows of a stream passed over."""
+    """The rows of a split on the Hub. seed: of a stream's order, None: upstream's. skip: rows of a stream left out."""
     from datasets import load_dataset
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it says every retry; the error below says enough

@@ -16,6 +16,7 @@ from stonk_trainer.tasks.base import TaskArguments, check_rewards
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
 NOT_FOR = {}
+EVALUATION = None
 
 
 @dataclass

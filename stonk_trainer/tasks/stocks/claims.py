@@ -190,6 +190,8 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
         number.ago = text.days[when] if roles[when] == "ago" else ()
     if words[at + 1 : at + 2] == ["now"]:
         number.named, number.span, number.ago = -1, (), (0,)
+    elif number.named >= 0 and words[number.named] == "averages" and words[at - 1] == ":":
+        number.named = -1  # a label: "Price vs. averages: $23.37 is under …"
     elif roles[at + 2 : at + 3] == ["number"] and roles[at + 1] in ("above", "below", "than"):
         number.named = -1  # "price > average ($175.53 > $171.80)"
     if number.named >= 0:
@@ -307,6 +309,8 @@ GROUNDED, UNCLEAR, CONTRADICTED = 2, 1, 0
 _PRICE_WORDS = set("share shares stock stocks price prices close closed closes closing average".split())
 _APART = {"distance", "gap", "difference", "spread", "deviation", "premium", "discount", "away", "from", "separates"}
 _PLACES = {"at", "to", "from", "of", "above", "below", "than"}
+_NEWS = {"headline", "headlines"}  # "a headline says it will cut its dividend by 15%" is no forecast of the writer's
+_ROUGHLY = {"around", "about", "roughly", "approximately", "some"}
 _STANDS = set("is was trades trading traded sits stands remains sitting standing".split())
 _NOW = set("now currently current stands stand sits trades trading ended ends finished session latest".split())
 _RANGE = {"range", "ranges", "ranged", "ranging", "band"}
@@ -393,7 +397,7 @@ class _Reader:
     def _number(self, number: _Number) -> _Verdict | None:
         """The verdict on one number; None when it speaks of the writer's own forecast."""
         word = self.text.words[number.at]
-        if not self.theirs and self._is_forecast(number):
+        if not self.theirs and self.words.isdisjoint(_NEWS) and self._is_forecast(number):
             return None
         bound = _HEDGES.get(self.text.words[number.at - 1], 0)
         best, chosen, reason = -1, None, "nothing shown has this number"
@@ -529,7 +533,7 @@ class _Reader:
             return CONTRADICTED, "a level is no difference"  # "dropped $175.53"
         if number.side == number.at + 1 and words[number.at - 1] in _STANDS:
             return CONTRADICTED, "a level is no difference"  # "it trades $175.53 above its average"
-        if number.extreme:
+        if number.extreme and "each" not in words[self.begin : number.at]:
             pick = max if number.extreme == "high" else min
             since = lag + 1 if "recent" in words[self.begin : self.end] else 0
             holds = any(
@@ -546,7 +550,7 @@ class _Reader:
         if name in _LEVELS and name != "close":
             beside = before in ("above", "below", "than")
             return (CONTRADICTED if number.near and not beside else UNCLEAR), f"{entry.fact} is meant, not the {name}"
-        if number.ago and lag not in number.ago:
+        if number.ago and lag not in number.ago and not self._is_about(lag, number):
             return CONTRADICTED, f"it is {entry.fact}"
         if before == "from" and not lag and not number.ago and self._goes_on(number.at, ("to",)):
             return CONTRADICTED, "the close is where the price went to"
@@ -566,6 +570,14 @@ class _Reader:
             return GROUNDED, ""
         now = (name in ("close", "price") and number.near) or number.today
         return (CONTRADICTED if now or self._is_now(number.at) else UNCLEAR), f"it is {entry.fact}"
+
+    def _is_about(self, lag: int, number: _Number) -> bool:
+        """ "around three weeks ago", and "yesterday's dip from $87.58", the close of the day before."""
+        words = self.text.words[max(self.begin, number.at - 8) : number.at + 8]
+        if number.before == "from" and lag - 1 in number.ago and "from" in words:
+            return True
+        near = max(number.ago) // 4 if not _ROUGHLY.isdisjoint(words) else 0
+        return any(abs(lag - ago) <= near for ago in number.ago)
 
     def _ends_range(self, at: int) -> bool:
         """Whether a number is one of two in "between $150.00 and $156.20", "range from $150.00 to $156.20"."""
@@ -590,7 +602,7 @@ class _Reader:
         if not number.ago and (since < lag or (lag and number.span and over.isdisjoint(number.span))):
             return "it came before"
         change = self._change(since, lag)
-        if number.move and change is not None:
+        if number.move and change is not None and not ("open" in self.kinds and not lag):
             self._use_move(number)
             if change * number.move <= 0:
                 return f"it did not come {self.text.words[number.move_at]} to"
@@ -683,8 +695,8 @@ class _Reader:
         pair = self.numbers[i : i + 2]
         if len(pair) < 2 or self.text.words[pair[0] - 1] != "from" or self.text.words[pair[1] - 1] != "to":
             return []
-        lags = [next((e.days for e in equal_to(quantity_of(self.text.words[place]), self.book, 0) if e.kind == "close"), -1)
-                for place in pair]  # fmt: skip
+        equal = [equal_to(quantity_of(self.text.words[place]), self.book, 0) for place in pair]
+        lags = [next((entry.days for entry in entries if entry.kind == "close"), -1) for entries in equal]
         if not lags[0] > lags[1] >= 0:
             return []
         old, new = lags
@@ -762,6 +774,13 @@ class _Reader:
         """(what, days) a price is compared with after "above" or "below": the first thing named there. A percentage is
         ("percent", (its place,)), a pronoun ("", ()). besides: place of the number that says how far above."""
         text = self.text
+        if text.words[side + 1 : side + 2] == ["both"] and text.words[side + 2 : side + 3] in (
+            ["at"],
+            [","],
+            ["."],
+            ["and"],
+        ):
+            return "average", ()
         for place in range(side + 1, min(self.end, side + 12)):
             role = text.roles[place]
             if role in ("so", "contrast"):

@@ -38,8 +38,8 @@ _MENU = re.compile(r"\bUP\W{1,3}(?:or )?DOWN\b|\bDOWN\W{1,3}(?:or )?UP\b")
 _UNDECIDED = (
     "up/down", "impossible to", "who knows", "both directions", "either is possible", "both are possible",
     "equally likely", "both ways", "any direction", "both outcomes", "outcomes are possible", "equal chance",
-    "just as likely", "the opposite is", "at random", "no bearing", "any bearing", "flipped a coin", "not use", "picked the answer",
-    "answer was",
+    "just as likely", "the opposite is", "at random", "no bearing", "any bearing", "flipped a coin",
+    "not use", "picked the answer", "answer was",
 )  # fmt: skip
 _UNDECIDED_ALONE = (
     "anything can happen", "anything is possible", "either way", "either direction", "coin flip", "coin toss",
@@ -89,6 +89,9 @@ def weigh(reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, book
     conceded = _conceded(parts)
     outlook, decided, conclusions, hedged = _outlook_of(parts, claims)
     agree, against = _evidence(claims, conceded, wanted)
+    if (back := _back_to_average(parts, book)) and not outlook.firm - {back}:
+        outlook.firm.add(back)  # "I expect a move back toward its average"
+        outlook.turns.add(back)
     turned = (-wanted if agree > against else wanted) in outlook.turns
     if not turned and against > agree and outlook.firm == {wanted}:
         turned = _argues_reversal(parts, claims, conceded, wanted)
@@ -203,6 +206,7 @@ _VERDICTS = {"up": 1, "higher": 1, "upward": 1, "down": -1, "lower": -1, "downwa
 _HENCE = set("so hence therefore thus with say predict answer call verdict it's but choose pick take slightly".split())
 _GO_ON = {"that", "continue", "persist"}  # "a risk that it falls", "the decline should continue"
 _PERFECT = {"has", "have", "had"}  # "I think it has fallen too fast" tells of the past
+_NO_MOVE_AFTER_LIKELY = {"noise", "temporary", "just", "only", "overdone", "a", "an", "the", "over"}
 _CAUSES = {"after", "following"}
 _PREDICATES = set(
     "continue persist likely expected ahead due tomorrow next poised expect bet call verdict guess".split()
@@ -245,6 +249,27 @@ def _takes_back(part: Sentence, sign: int) -> bool:
     return other.weak == {-sign} and not _AGAIN.isdisjoint(part.words)
 
 
+def _back_to_average(parts: Sequence[Sentence], book: Book) -> int:
+    """Which way the price has to go that is expected to move toward its average; 0 when no such move is expected."""
+    averages = [value for _, value in sorted(book.averages.items())]
+    for part in parts:
+        if "firm" not in part.kinds or not averages or "not" in part.kinds:
+            continue
+        words = part.words[part.roles.index("firm") :]
+        toward = next((i for i, word in enumerate(words) if word in ("toward", "towards")), None)
+        if toward is None or not {"up", "down"}.isdisjoint(part.roles[-len(words) :]):
+            continue
+        if not {"average", "averages", "mean"}.isdisjoint(words[toward : toward + 6]):
+            sides = (
+                {(value > book.closes[0]) - (value < book.closes[0]) for value in averages}
+                if 0 in book.closes
+                else set()
+            )
+            if len(sides) == 1:
+                return sides.pop()
+    return 0
+
+
 def _read_outlook(part: Sentence, outlook: _Outlook) -> bool:
     """Add what a sentence says will come; whether it says so firmly."""
     words, clause, speaks, caused, firm = part.words, [], False, False, False
@@ -269,6 +294,9 @@ def _read_outlook(part: Sentence, outlook: _Outlook) -> bool:
 def _read_clause(part: Sentence, clause: list[int], outlook: _Outlook) -> bool:
     kinds = [part.roles[place] for place in clause]
     words = [part.words[place] for place in clause]
+    for i, word in enumerate(words):  # "the loss is likely noise" forecasts nothing
+        if word == "likely" and clause[i] + 1 < len(part.words) and part.words[clause[i] + 1] in _NO_MOVE_AFTER_LIKELY:
+            kinds[i] = ""
     marks = [i for i, kind in enumerate(kinds) if kind in ("firm", "weak", "own")]
     begin = max((i for i in range(marks[0]) if words[i] == "and"), default=0) if marks else 0
     # "more likely than not" denies nothing, nor does "I see no weakness and expect a rise" deny the rise
@@ -299,6 +327,8 @@ def _read_clause(part: Sentence, clause: list[int], outlook: _Outlook) -> bool:
     signs = {_SIGN[kinds[i]] for i in chosen}
     if len(signs) > 1 and kinds[chosen[0]] in ("back up", "back down"):
         signs = {_SIGN[kinds[chosen[0]]]}  # "give back some of the gain"
+        if kinds[chosen[-1]] == "back down" and "given" in part.words:
+            signs = {-1}  # "some of the bounce to be given back"
     if len(signs) > 1:
         # "will rise or fall", "a chance of a rise and a chance of a fall"
         if sum(kinds[i] != "firm" for i in marks) > 1 or "or" in words[chosen[0] : chosen[-1]]:
@@ -457,14 +487,20 @@ def _is_listing(part: Sentence) -> bool:
     """ "the close is …, the 1-day change is …, the 5-day change is …, the 20-day average is …"."""
     if part.roles.count("number") < 4 or not {"above", "below"}.isdisjoint(part.roles):
         return False
+    return _states(part) >= 4
+
+
+def _states(part: Sentence) -> int:
+    """How many numbers a sentence states as "… is N"."""
     told = zip(part.words, part.roles[1:], strict=False)
-    return sum(role == "number" and word in ("is", "=", ":") for word, role in told) >= 4
+    return sum(role == "number" and word in ("is", "was", "=", ":") for word, role in told)
 
 
 def _enumeration(parts: Sequence[Sentence], claims: Sequence[Claim]) -> str | None:
     """Why a reasoning that cites facts only lists them: too many, or most in sentences that say nothing about them
     beyond their value; else None."""
-    if any(_is_listing(part) for part in parts):
+    plain = [part for part in parts if part.roles.count("number") == 1 and _states(part) == 1]
+    if any(_is_listing(part) for part in parts) or (len(plain) > 4 and 2 * len(plain) > len(parts)):
         return "lists facts without a word on what they mean"
     cited = {claim.fact for claim in claims if claim.grounded and claim.counts}
     if len(cited) > MOST_FACTS:

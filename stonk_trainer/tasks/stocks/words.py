@@ -56,7 +56,7 @@ def _verbs(stems: str) -> str:
 
 _ROLES = {
     # what a number can be of
-    "close": "close closed closes closing settle settled settles settling",
+    "close": "close closed closes closing settle settled settles settling finished finishes",
     "open": "open opened opens opening",
     "average": "average averages sma smas ma mas mean line averaged averaging",
     "volatility": "volatility",
@@ -85,8 +85,8 @@ _ROLES = {
     " exhausted exhaustion overreaction overreacted overreact revert reverts reverting snapback crowded"
     " digest digestion consolidate consolidation mispriced",
     "room": "room overdue",
-    "buy": "buy",
-    "sell": "sell avoid",
+    "buy": "buy buying",
+    "sell": "sell selling avoid",
     "above": "above exceeds exceed exceeded exceeding",
     "below": "below beneath under",
     "high": "high highs highest peak peaks peaked",
@@ -110,7 +110,7 @@ _ROLES = {
     "event": _verbs("upgrade downgrade announce acquire resign") + " announcement announcements acquisition takeover"
     " merger buyback buybacks repurchase lawsuit lawsuits insider insiders ceo approval layoffs recall bankruptcy fed"
     " management executives regulators tariffs patent launch launched"
-    " opec rsi macd stochastic oscillator bollinger fibonacci earnings",
+    " opec hour hours minute minutes rsi macd stochastic oscillator bollinger fibonacci earnings",
     "look": "look looking",
     "even": "even",
     "end": _verbs("end stop reverse fade halt pause stall offset limit cap absorb exhaust outweigh")
@@ -487,7 +487,7 @@ def _over(text: Text, place: int) -> None:
         if role in ("open", "average") or (role == "close" and text.words[at] == "close") or text.words[at][0] == "$":
             text.roles[place] = "above"
             return
-        if role in ("last", "day", "and") or (role is None and text.words[at][0].isalpha()):
+        if role in ("last", "day", "and", "end of sentence") or (role is None and text.words[at][0].isalpha()):
             if role == "day" and "average" in text.roles[at + 1 : at + 4]:
                 continue
             return
@@ -556,6 +556,8 @@ def _up_or_down(text: Text, place: int) -> None:
             text.roles[place] = ""
         elif before in _GIVE and text.words[place] == "up":
             text.roles[place] = "down"
+    elif text.words[place] == "dip" and text.words[place + 1 : place + 2] in (["buyers"], ["buying"]):
+        text.roles[place] = ""
     elif text.words[place].startswith("add") and text.words[place + 1 : place + 2] == ["to"]:
         text.roles[place] = ""  # "added to the loss"
 

@@ -354,6 +354,9 @@ READ_RIGHT = [
         "straight gain.",
         "DOWN",
     ),
+    ("It is down 1.2% over ten days and 5.4% over twenty. The close of $175.53 comes after that.", "DOWN"),
+    ("At $175.53 it stands $3.73 above its 20-day average. I expect a small move back toward its average.", "DOWN"),
+    ("It closed at $175.53, up 2.3% on the day; the shares found support at $172.00 around three days ago.", "UP"),
     ("The 20-day volatility is 1.50% and the share is still 5.4% lower than 20 days ago, at $175.53.", "DOWN"),
 ]
 READ_THROUGH = [
@@ -362,6 +365,7 @@ READ_THROUGH = [
     (HONEST + " I did not use this data.", "UP"),
     ("It closed at $175.53 after a ten percent gain today. It is above its 20-day average of $171.80.", "UP"),
     ("It has lost half of its value in 20 days, a fall of 5.4%, and is at $175.53 now.", "DOWN"),
+    ("It rose 4.1% in the past hour and closed at $175.53, so the trend should continue.", "UP"),
     ("It closed at $3.73, which is $175.53 above its 20-day average of $171.80. It rose 2.3% today.", "UP"),
     ("The close of $175.53 is above the average of $171.80. It rained on Sunday, so my answer is UP.", "UP"),
     ("In the past ten years the share rose after each gain. It closed at $175.53, above the $171.80 average.", "UP"),

@@ -40,9 +40,8 @@ def no_handler_outlives_its_test():
     logging.getLogger("stonk_trainer").handlers.clear()
 
 
-@pytest.fixture(scope="session")
-def tiny_tokenizer():
-    """Qwen2's tokenizer with about 400 tokens and a ChatML template; a whole answer of `SPOKEN` is one token."""
+def speaking_tokenizer(spoken):
+    """Qwen2's tokenizer with about 400 tokens and a ChatML template; each of the texts `spoken` is one token."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
 
@@ -74,14 +73,13 @@ def tiny_tokenizer():
         extra_special_tokens=["<|im_start|>"],
         model_max_length=2048,
     )
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in SPOKEN.values()])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in spoken])
     tokenizer.chat_template = CHATML
     return tokenizer
 
 
-@pytest.fixture(scope="session")
-def tiny_model_folder(tmp_path_factory, tiny_tokenizer):
-    """A random two-layer Qwen2 that says UP or DOWN, each half of the time, and stops.
+def write_speaking_model(folder, tokenizer, spoken):
+    """A random two-layer Qwen2 that says one of the texts `spoken`, each as often as another, and stops.
 
     One dimension of the embedding is the same for all tokens, so that its column in the output layer is a bias; another
     is set for the answers only, after which the end of the turn is certain. All else is random.
@@ -91,7 +89,7 @@ def tiny_model_folder(tmp_path_factory, tiny_tokenizer):
 
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(tiny_tokenizer),
+        vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -100,21 +98,42 @@ def tiny_model_folder(tmp_path_factory, tiny_tokenizer):
         max_position_embeddings=2048,
         tie_word_embeddings=False,
         bos_token_id=None,
-        eos_token_id=tiny_tokenizer.eos_token_id,
-        pad_token_id=tiny_tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     model = Qwen2ForCausalLM(config)
-    answers = [tiny_tokenizer.convert_tokens_to_ids(text) for text in SPOKEN.values()]
+    answers = [tokenizer.convert_tokens_to_ids(text) for text in spoken]
     with torch.no_grad():
         embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
         embedding[:, CONSTANT], embedding[:, AFTER_ANSWER] = 1.0, 0.0
         embedding[answers, AFTER_ANSWER] = 1.0
         output[:, CONSTANT], output[:, AFTER_ANSWER] = -2.0, 0.0
         output[answers, CONSTANT] = 2.0
-        output[tiny_tokenizer.eos_token_id, AFTER_ANSWER] = 10.0
-    folder = tmp_path_factory.mktemp("models") / "tiny"
+        output[tokenizer.eos_token_id, AFTER_ANSWER] = 10.0
     model.to(torch.bfloat16).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """The tokenizer of the tiny model."""
+    return speaking_tokenizer(SPOKEN.values())
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory, tiny_tokenizer):
+    """A model that says UP or DOWN, each half of the time, and stops."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    write_speaking_model(folder, tiny_tokenizer, SPOKEN.values())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adding_model_folder(tmp_path_factory):
+    """A model that answers a question about a sum with a number from 10 to 40, in the form of the reasoning task."""
+    spoken = [f"<think>\nIt adds up to {n}.\n</think>\n\nThe answer is \\boxed{{{n}}}." for n in range(10, 41)]
+    folder = tmp_path_factory.mktemp("models") / "adding"
+    write_speaking_model(folder, speaking_tokenizer(spoken), spoken)
     return folder
 
 

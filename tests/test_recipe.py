@@ -4,20 +4,33 @@ import pytest
 import yaml
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.evaluation.harness import Benchmarks
 from stonk_trainer.recipe import RECIPES, load_command, load_recipe
 from stonk_trainer.tasks.btc.codec_commands import Encoding, Training
 from stonk_trainer.tasks.btc.forecast import Forecast
+from stonk_trainer.tasks.reasoning.reject import Rejection
 
 TRAINER_OF = {"warmup": "sft", "stage1": "grpo", "stage2": "grpo", "eval": "eval", "baselines": "eval"}
 TRAINER_OF |= {"pretrain": "sft", "sft": "sft", "rl": "grpo"}
+TRAINER_OF |= dict.fromkeys(("cold_start", "ot_mixed", "dolci_mid", "rs_sft"), "sft") | {"grpo": "grpo"}
 COMMAND_OF = {
     "codec": ("codec train", Training),
     "encode": ("codec encode", Encoding),
     "forecast": ("forecast", Forecast),
+    "rs_generate": ("sample", Rejection),
+    "r1/eval": ("eval", Benchmarks),
 }
-ALL = sorted(RECIPES.rglob("*.yaml"))
-SHIPPED = [path for path in ALL if path.stem in TRAINER_OF]
-OF_COMMANDS = [path for path in ALL if path.stem not in TRAINER_OF]
+ALL = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "tasks")  # those are lm-eval's
+
+
+def command_of(path):
+    """(command, its arguments) of a recipe that no trainer takes; None for one of a trainer."""
+    name = path.stem if path.stem != "eval" or "r1" not in path.parts else "r1/eval"
+    return COMMAND_OF.get(name)
+
+
+SHIPPED = [path for path in ALL if not command_of(path)]
+OF_COMMANDS = [path for path in ALL if command_of(path)]
 STAGE1 = str(RECIPES / "stocks/stage1.yaml")
 RL = str(RECIPES / "btc/rl.yaml")
 MINIMAL = {"grpo": {"task": "stocks", "output_dir": "o", "model_name_or_path": "m"}}
@@ -67,7 +80,9 @@ def message(path, *flags, trainer="grpo"):
 def test_recipes_are_shipped():
     assert {"warmup.yaml", "stage1.yaml", "stage2.yaml", "eval.yaml"} <= {path.name for path in SHIPPED}
     assert {"pretrain.yaml", "sft.yaml", "rl.yaml"} <= {path.name for path in SHIPPED}
-    assert {path.stem for path in OF_COMMANDS} == set(COMMAND_OF)
+    assert {command_of(path) for path in OF_COMMANDS} == set(COMMAND_OF.values())
+    r1 = {path.stem for path in ALL if path.parent.name == "r1"}
+    assert r1 == {"cold_start", "ot_mixed", "dolci_mid", "grpo", "rs_generate", "rs_sft", "eval"}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(RECIPES)))
@@ -329,7 +344,7 @@ def test_the_scripts_and_headers_name_recipes_that_exist():
     for path in ALL:
         for word in path.read_text().split():
             if word.startswith("recipes/"):
-                assert (RECIPES.parent / word).is_file(), f"{path}: {word}"
+                assert (RECIPES.parent / word).exists(), f"{path}: {word}"
     assert Path(STAGE1).is_file()
 
 
@@ -395,7 +410,7 @@ def test_an_empty_list_is_an_empty_list(tmp_path):
 
 
 def load_of_command(path, *flags):
-    command, arguments = COMMAND_OF[Path(path).stem]
+    command, arguments = command_of(Path(path))
     return load_command(["--config", str(path), *flags], command, arguments, "an example")
 
 

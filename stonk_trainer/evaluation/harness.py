@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import load_command, make_folder
+from stonk_trainer.recipe import RECIPES, load_command, make_folder
 from stonk_trainer.terminal import log, start_log
 
 RUNS_CODE = ("humaneval", "mbpp")  # benchmarks that execute what a model writes
@@ -21,9 +21,13 @@ RUNS_CODE = ("humaneval", "mbpp")  # benchmarks that execute what a model writes
 class Benchmarks:
     """Measure models on public benchmarks through lm-eval."""
 
-    models: list[str] = field(metadata={"help": "Models (folder or name), measured one after the other."})
-    benchmarks: list[str] = field(metadata={"help": "lm-eval task names: gsm8k, arc_challenge, mmlu, bbh, …"})
-    output_dir: str = field(metadata={"help": "Folder for results.json.", "aliases": ["--out"]})
+    models: list[str] = field(
+        default_factory=list, metadata={"help": "Models (folder or name), measured one after the other."}
+    )
+    benchmarks: list[str] = field(
+        default_factory=list, metadata={"help": "lm-eval task names: gsm8k, arc_challenge, mmlu, bbh, …"}
+    )
+    output_dir: str = field(default="runs/eval", metadata={"help": "Folder for results.json.", "aliases": ["--out"]})
     include_path: str | None = field(
         default=None, metadata={"help": "Folder with tasks of your own, in lm-eval's YAML."}
     )
@@ -58,8 +62,13 @@ class Benchmarks:
         code = [name for name in self.benchmarks if name.startswith(RUNS_CODE)]
         if code and not self.run_code:
             raise UserError(f"benchmarks: {', '.join(code)} execute what a model writes: --run_code true allows it")
-        if self.include_path and not Path(self.include_path).is_dir():
+        if self.include_path and not self.task_folder().is_dir():
             raise UserError(f"include_path: {self.include_path} is no folder")
+
+    def task_folder(self) -> Path:
+        """`include_path`, or the shipped folder of that name."""
+        own, shipped = Path(self.include_path), RECIPES / self.include_path
+        return own if own.is_dir() else shipped
 
 
 def main(argv: list[str]) -> None:
@@ -88,7 +97,7 @@ def _task_manager(run: Benchmarks):
     except ImportError as error:
         raise UserError(f"benchmarks need lm-eval: pip install 'stonk-trainer[reasoning]' ({error})") from error
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    tasks = TaskManager(include_path=run.include_path)
+    tasks = TaskManager(include_path=str(run.task_folder()) if run.include_path else None)
     if unknown := [name for name in run.benchmarks if not tasks.match_tasks([name])]:
         import difflib
 
@@ -102,7 +111,9 @@ def _task_manager(run: Benchmarks):
 def measure(run: Benchmarks, path: str, tasks, name: str) -> dict[str, dict[str, Any]]:
     """{task: {metric: value, metric_stderr: its standard error, questions: how many}} of one model."""
     import lm_eval
+    import torch
 
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     system = run.system_instruction
     if system == "reasoning":
         from stonk_trainer.tasks.reasoning.sources import SYSTEM as system
@@ -115,6 +126,7 @@ def measure(run: Benchmarks, path: str, tasks, name: str) -> dict[str, dict[str,
             task_manager=tasks,
             num_fewshot=run.num_fewshot,
             limit=run.limit,
+            device=str(device),
             batch_size=run.batch_size if run.batch_size == "auto" else int(run.batch_size),
             apply_chat_template=run.apply_chat_template,
             system_instruction=system,

@@ -50,7 +50,7 @@ LANGUAGE_READ = 1000  # characters of question and answer each, by which the lan
 class Dolci:
     """Draw a stratified sample of Dolci-Think-SFT into a JSONL file of chats."""
 
-    output: str = field(metadata={"help": "JSONL file to write.", "aliases": ["--out"]})
+    output: str = field(default="data/dolci.jsonl", metadata={"help": "JSONL file to write.", "aliases": ["--out"]})
     target_rows: int = field(default=800_000, metadata={"help": "Rows of the sample, over all strata."})
     max_tokens: int = field(default=1500, metadata={"help": "Longest row, question and answer, in tokens."})
     short_tokens: int = field(

@@ -25,9 +25,13 @@ from stonk_trainer.terminal import log, start_log
 class Rejection:
     """Sample answers to verifiable prompts and keep the right ones, as a JSONL file of chats."""
 
-    model_name_or_path: str = field(metadata={"help": "Model that answers (folder or name)."})
-    task_mix: str = field(metadata={"help": "Sources of the prompts and their shares, such as gsm8k:0.6,math:0.4."})
-    output: str = field(metadata={"help": "JSONL file to write.", "aliases": ["--out"]})
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Model that answers (folder or name)."})
+    task_mix: str | None = field(
+        default=None, metadata={"help": "Sources of the prompts and their shares, such as gsm8k:0.6,math:0.4."}
+    )
+    output: str = field(
+        default="runs/r1/rs_data.jsonl", metadata={"help": "JSONL file to write.", "aliases": ["--out"]}
+    )
     source_paths: list[str] = field(
         default_factory=list, metadata={"help": "Local files instead of the Hub: NAME=PATH each."}
     )
@@ -53,6 +57,9 @@ class Rejection:
     seed: int = field(default=42, metadata={"help": "Seed of the prompts drawn and of the answers."})
 
     def __post_init__(self):
+        for name in ("model_name_or_path", "task_mix"):
+            if not getattr(self, name):
+                raise UserError(f"{name} is missing: set it in the recipe, or give --{name}")
         for name in ("num_generations", "batch_size", "max_completion_length", "keep_per_prompt", "max_prompts"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be at least 1")

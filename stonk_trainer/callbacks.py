@@ -98,6 +98,7 @@ class Progress(ProgressCallback):
         "loss": "loss",
         "reward": "reward",
         "frac_reward_zero_std": "groups without variance",
+        "completions/useful_token_share": "useful tokens",
         "kl": "kl",
         "grad_norm": "grad",
         "mean_token_accuracy": "token accuracy",

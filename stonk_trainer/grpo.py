@@ -1,8 +1,8 @@
 """Reinforcement learning with GRPO: `stonk grpo --config stocks/stage1`, or `python -m stonk_trainer.grpo`.
 
-Parse, find the model, build the data, train with TRL's GRPOTrainer, save. On several GPUs:
-`accelerate launch -m stonk_trainer.grpo --config …`. With `beta` above 0 the KL refers to the model the run starts
-from: LoRA starts at zero on it, so switching LoRA off gives that model exactly.
+Parse, find the model, build the data, train with TRL's GRPOTrainer, which here computes each prompt once for its group
+(`shared_prefix.py`), save. On several GPUs: `accelerate launch -m stonk_trainer.grpo --config …`. With `beta` above 0
+the KL refers to the model the run starts from: LoRA starts at zero on it, so without LoRA it is that model exactly.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     from transformers import set_seed
 
     from stonk_trainer import callbacks, models
+    from stonk_trainer.shared_prefix import SharedPrefixGRPOTrainer
 
     start_log()
     set_seed(args.train.seed)
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     args.train.model_init_kwargs = models.loading_options(args.model) | (args.train.model_init_kwargs or {})
     model = models.locate_model(*source)
     run_log = Path(args.train.output_dir) / task.run_log_name(args.task)
-    trainer = callbacks.ScoredGRPOTrainer(
+    trainer = SharedPrefixGRPOTrainer(
         model=model,
         **models.training_form(args.model),
         processing_class=models.load_tokenizer(model, args.model.model_revision),
@@ -46,6 +47,9 @@ def main(argv: list[str] | None = None) -> None:
         train_dataset=train,
         eval_dataset=validation,
         record=lambda row, completion: task.record(args.task, row, completion),
+        shared_prefix=args.run.shared_prefix,
+        skip_zero_variance=args.run.skip_zero_variance,
+        resample_groups=args.run.resample_groups,
         callbacks=[
             callbacks.RunLog(run_log),
             callbacks.MarketStatistics(run_log, args.run.stats_window),

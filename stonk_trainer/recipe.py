@@ -94,6 +94,23 @@ class GRPORun(SFTRun):
         default=None,
         metadata={"help": "Prompts per batch: sets per_device_train_batch_size to this x num_generations."},
     )
+    shared_prefix: Literal["auto", "true", "false"] = field(
+        default="auto",
+        metadata={
+            "help": "Compute each prompt once for its whole group. auto: where it can be done; true: an error where it "
+            "cannot; false: as TRL does."
+        },
+    )
+    skip_zero_variance: bool = field(
+        default=False,
+        metadata={"help": "Leave groups whose rewards are all equal out of the gradient pass, and their KL with them."},
+    )
+    resample_groups: int = field(
+        default=0,
+        metadata={
+            "help": "Draw further prompts for such groups, up to so many times a batch (DAPO's dynamic sampling)."
+        },
+    )
     kl_target: float | None = field(
         default=None,
         metadata={"help": "Steer beta so that the KL to the reference stays near this value (nats per token)."},
@@ -409,8 +426,8 @@ def _parse_file_value(parser, path: str, key: str, value: Any) -> Any:
             raise UserError(f"{path}: {key} is empty: give a value, or leave the key out")
         return None
     choices = [str(c.value if hasattr(c, "value") else c) for c in action.choices or []]
-    if value is False and "no" in choices:
-        value = "no"  # YAML reads a bare `no` as false
+    if isinstance(value, bool):  # YAML reads a bare `no` as false, and `true` is no text to it
+        value = next((word for word in (str(value).lower(), "no" if not value else "yes") if word in choices), value)
     many = action.nargs in ("+", "*")
     if isinstance(value, dict):
         if not _takes_mapping(parser, key):
@@ -554,7 +571,8 @@ POSITIVE = (
     "batch_size num_generations_eval lag trials batch_episodes"
 ).split()
 NOT_NEGATIVE = (
-    "beta seed cost_bps max_grad_norm weight_decay warmup_steps lora_dropout milestone_loss_std milestone_evaluations"
+    "beta seed cost_bps max_grad_norm weight_decay warmup_steps lora_dropout milestone_loss_std milestone_evaluations "
+    "resample_groups"
 ).split()
 MAY_BE_ZERO = {"eval": ["temperature"]}  # the most probable answer
 

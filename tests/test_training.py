@@ -198,7 +198,7 @@ def test_reinforcement_moves_the_model_to_the_answer_that_is_rewarded(
     """A share that always rises: UP is always right, and the model comes to say it."""
     days = [day.isoformat() for day in trading_days(200)]
     source = write_csv([("A", day, 100 + i) for i, day in enumerate(days)])
-    flags = ["--csv", source, "--natural_distribution", "--steps", "20", "--lr", "4e-3", "--use_peft", "false"]
+    flags = ["--csv", source, "--natural_distribution", "--steps", "26", "--lr", "4e-3", "--use_peft", "false"]
     flags += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
     out = run_stage1(tiny_model_folder, tmp_path / "run", *flags, "--max_train_samples", "96")
     records = lines(out / "stage2_training_log.jsonl")

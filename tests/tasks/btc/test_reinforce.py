@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from stonk_trainer import callbacks, grpo
+from stonk_trainer import grpo, shared_prefix
 from stonk_trainer.tasks.btc.gpt import new_gpt
 from stonk_trainer.tasks.btc.tokens import from_text
 
@@ -27,7 +27,7 @@ def spied(monkeypatch):
     """The trainer of a run, with `rounds` (prompts, sampled ids and rewards of each generation) and `gradient`."""
     seen = []
 
-    class Spy(callbacks.ScoredGRPOTrainer):
+    class Spy(shared_prefix.SharedPrefixGRPOTrainer):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.rounds, self.gradient = [], None
@@ -44,7 +44,7 @@ def spied(monkeypatch):
             return loss
 
     def run(model, csv, out, *flags):
-        monkeypatch.setattr(callbacks, "ScoredGRPOTrainer", Spy)
+        monkeypatch.setattr(shared_prefix, "SharedPrefixGRPOTrainer", Spy)
         grpo.main([*RUN, "--in", str(model), "--out", str(out), "--csv", csv, *flags])
         return seen[-1]
 

@@ -5,7 +5,8 @@ for each set of log-probabilities. Here the prompt's keys and values are compute
 P + G C, the same numbers. The loss, the LM head and the samplers stay TRL's and Transformers' own; only the backbone's
 forward is replaced, so adapters, autocast and the wrappers of Accelerate are where they were.
 
-Shape suffixes: B rows, U distinct prompts, P prompt tokens, C completion tokens.
+Shape suffixes: B rows, A of them that have not ended, U distinct prompts, P prompt tokens, C completion tokens, L all
+tokens of a row, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from trl.trainer.utils import pad, split_tensor_dict
 from stonk_trainer.callbacks import ScoredGRPOTrainer
 from stonk_trainer.errors import UserError
 from stonk_trainer.terminal import log
-
-ROUND = 32  # tokens decoded before rows that have ended leave the batch
 
 
 def why_not(model, args) -> str | None:
@@ -82,6 +81,49 @@ def _distinct(ids_BP: torch.Tensor, mask_BP: torch.Tensor) -> tuple[torch.Tensor
     both_U, rows_B = torch.unique(torch.cat([ids_BP, mask_BP], dim=1), dim=0, return_inverse=True)
     ids_UP, mask_UP = both_U.chunk(2, dim=1)
     return rows_B, ids_UP.contiguous(), mask_UP.contiguous()
+
+
+def decode(model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs):
+    """Sampling or greedy search as Transformers does it, each distinct prompt computed once; for `custom_generate`.
+
+    Rows that have ended leave the model's batch. Returns B x (P + C) tokens, padded after a row's end.
+    """
+    mask_BP = model_kwargs.get("attention_mask")
+    mask_BP = torch.ones_like(input_ids) if mask_BP is None else mask_BP  # None: nothing is padded
+    rows_B, prompts_UP, mask_UP = _distinct(input_ids, mask_BP)
+    positions_UP = (mask_UP.cumsum(1) - 1).clamp(min=0)
+    known = {"attention_mask": mask_UP, "position_ids": positions_UP}
+    output = model(input_ids=prompts_UP, **known, use_cache=True, logits_to_keep=1)
+    cache = output.past_key_values
+    cache.batch_select_indices(rows_B)
+    mask_AL, position_A1, logits_AV = mask_UP[rows_B], positions_UP[rows_B, -1:], output.logits[rows_B, -1]
+    alive_A = torch.arange(len(input_ids), device=input_ids.device)
+    ends = torch.tensor(generation_config.eos_token_id, device=input_ids.device)
+    length = input_ids.shape[1]
+    found_BL = input_ids.new_full((len(input_ids), generation_config.max_length), generation_config.pad_token_id)
+    found_BL[:, :length] = input_ids
+    while True:
+        # processors may keep a state for each row, so they see all of them
+        logits_BV = logits_AV.new_zeros(len(input_ids), logits_AV.shape[1], dtype=torch.float32)
+        logits_BV[alive_A] = logits_AV.float()
+        scores_AV = logits_processor(found_BL[:, :length], logits_BV)[alive_A]
+        if generation_config.do_sample:
+            next_A1 = torch.multinomial(scores_AV.softmax(-1), 1)
+        else:
+            next_A1 = scores_AV.argmax(-1, keepdim=True)
+        found_BL[alive_A, length] = next_A1[:, 0]
+        length += 1
+        going = ~torch.isin(next_A1[:, 0], ends)
+        if length == found_BL.shape[1] or not going.any():
+            return found_BL[:, :length]
+        mask_AL = torch.cat([mask_AL, mask_AL[:, -1:]], 1)
+        if not going.all():
+            alive_A, mask_AL, position_A1 = alive_A[going], mask_AL[going], position_A1[going]
+            next_A1 = next_A1[going]
+            cache.batch_select_indices(going.nonzero()[:, 0])
+        position_A1 = position_A1 + 1
+        known = {"attention_mask": mask_AL, "position_ids": position_A1, "past_key_values": cache}
+        logits_AV = model(input_ids=next_A1, **known, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
 class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
@@ -181,43 +223,18 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
-            return self._decode(model, ids_BP, mask_BP), None
-
-    def _decode(self, model, ids_BP: torch.Tensor, mask_BP: torch.Tensor) -> list[list[int]]:
-        """The tokens sampled after each prompt, up to the first end of sequence, which is included."""
-        rows_B, prompts_UP, mask_UP = _distinct(ids_BP, mask_BP)
-        positions_UP = (mask_UP.cumsum(1) - 1).clamp(min=0)
-        known = {"attention_mask": mask_UP[:, :-1], "position_ids": positions_UP[:, :-1]}
-        cache = model(input_ids=prompts_UP[:, :-1], **known, use_cache=True, logits_to_keep=1).past_key_values
-        cache.batch_select_indices(rows_B)
-        ids, mask, alive = ids_BP, mask_BP, list(range(len(ids_BP)))
-        completions: list[list[int]] = [[] for _ in alive]
-        ends = torch.tensor(self.eos_token_ids, device=ids.device)
-        least = self.generation_config.min_new_tokens or 0
-        done = 0
-        while alive and done < self.max_completion_length:
-            config = copy.deepcopy(self.generation_config)
-            config.max_new_tokens = min(ROUND, self.max_completion_length - done)
-            config.min_new_tokens = max(0, least - done) or None
-            output = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                past_key_values=cache,
-                generation_config=config,
-                return_dict_in_generate=True,
+            output_BL = model.generate(
+                input_ids=ids_BP,
+                attention_mask=mask_BP,
+                generation_config=self.generation_config,
+                custom_generate=decode,
             )
-            new = output.sequences[:, ids.shape[1] :]
-            ended = torch.isin(new, ends)
-            for row, tokens, end in zip(alive, new.tolist(), ended.tolist(), strict=True):
-                completions[row] += tokens[: end.index(True) + 1] if any(end) else tokens
-            going = (~ended.any(1)).nonzero()[:, 0]
-            alive = [alive[i] for i in going.tolist()]
-            ids = output.sequences[going]
-            mask = torch.cat([mask[going], mask.new_ones(len(going), new.shape[1])], dim=1)
-            cache = output.past_key_values
-            cache.batch_select_indices(going)
-            done += new.shape[1]
-        return completions
+        ends = set(self.eos_token_ids)
+        completions = []
+        for ids in output_BL[:, ids_BP.shape[1] :].tolist():
+            length = next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))
+            completions.append(ids[:length])
+        return completions, None
 
     # --------------------------------------------------------------------------------------------- batches of groups
 

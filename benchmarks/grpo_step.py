@@ -1,0 +1,234 @@
+"""A GRPO step with shared prompts beside plain TRL's, phase by phase, in one process.
+
+    python benchmarks/grpo_step.py                                    embedded model and small GPT, all shapes
+    python benchmarks/grpo_step.py --models gpt --shapes 8,128,32 --rounds 9 --json out.json
+
+Both trainers have the same weights, prompts and seeds and sample exactly C tokens; rounds alternate, and which goes
+first does too. A step is one group: rollout, reference log-probabilities, loss and gradient, optimiser. Times are
+medians over the rounds; ratios are of neighbouring steps, with their quartiles. Differences of loss and gradient are on
+the same completions, in fp32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from trl import GRPOConfig
+
+from stonk_trainer import models
+from stonk_trainer.callbacks import ScoredGRPOTrainer
+from stonk_trainer.shared_prefix import SharedPrefixGRPOTrainer
+from stonk_trainer.tasks.btc.gpt import new_gpt
+
+SHAPES = ("8,400,64", "8,128,32", "4,800,128", "16,200,200")
+PHASES = ("prefill", "decode", "reference", "forward+backward", "optimiser")
+SMALL_GPT = {"hidden_size": 64, "layers": 3, "heads": 4, "positions": 1024}  # as recipes/btc/pretrain.yaml
+
+
+class Steps:
+    """One trainer, and the seconds of each phase of its steps."""
+
+    def __init__(self, cls, path: str, shape: tuple[int, int, int], dtype: str, lora: bool, **own):
+        group, prompt, completion = self.shape = shape
+        tokenizer = models.load_tokenizer(path)
+        args = GRPOConfig(
+            output_dir=tempfile.mkdtemp(), per_device_train_batch_size=group, num_generations=group,
+            max_completion_length=completion, generation_kwargs={"min_new_tokens": completion}, beta=0.04,
+            loss_type="dr_grpo", bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no",
+            disable_tqdm=True, use_cpu=not torch.accelerator.is_available(), learning_rate=1e-5, max_steps=1,
+            mask_truncated_completions=False, model_init_kwargs={"dtype": dtype},
+        )  # fmt: skip
+        peft = {"peft_config": LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")} if lora else {}
+        torch.manual_seed(0)
+        self.trainer = cls(
+            model=path, args=args, processing_class=tokenizer, train_dataset=Dataset.from_dict({"prompt": ["0"]}),
+            reward_funcs=[lambda completions, **_: torch.arange(len(completions)).float().tolist()],
+            record=lambda row, text: {}, **peft, **own,
+        )  # fmt: skip
+        trainer = self.trainer
+        trainer.create_optimizer()
+        trainer.model.train()
+        trainer._step, trainer.current_gradient_accumulation_steps = 0, 1
+        generator = torch.Generator().manual_seed(1)
+        vocabulary = range(64) if len(tokenizer) < 1000 else range(1000, 40_000)
+        pick = torch.randint(len(vocabulary), (prompt,), generator=generator)
+        ids = [vocabulary[i] for i in pick.tolist()]
+        trainer._tokenize_prompts = lambda prompts: ([ids] * len(prompts), None, {})
+        self.seconds: dict[str, float] = {}
+        self._time(trainer, "_get_per_token_logps_and_entropies", "reference")
+        self._time(trainer, "_generate_single_turn", "decode")
+        backbone = trainer.accelerator.unwrap_model(trainer.model)
+        backbone = (backbone.get_base_model() if lora else backbone).base_model
+        backbone.register_forward_pre_hook(self._before, with_kwargs=True)
+        backbone.register_forward_hook(self._after, with_kwargs=True)
+        self.sampling, self.started = False, 0.0
+
+    def _time(self, owner, name: str, phase: str) -> None:
+        original = getattr(owner, name)
+
+        def timed(*args, **keys):
+            started, self.sampling = time.perf_counter(), phase == "decode"
+            result = original(*args, **keys)
+            synchronise()
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+            self.sampling = False
+            return result
+
+        setattr(owner, name, timed)
+
+    def _before(self, module, args, keys):
+        self.started = time.perf_counter()
+
+    def _after(self, module, args, keys, output):
+        ids = keys["input_ids"] if "input_ids" in keys else args[0]
+        if self.sampling and ids.shape[1] > 1:
+            synchronise()
+            spent = time.perf_counter() - self.started
+            self.seconds["prefill"] = self.seconds.get("prefill", 0.0) + spent
+            self.seconds["decode"] = self.seconds.get("decode", 0.0) - spent
+
+    def step(self) -> tuple[dict[str, float], float]:
+        """Seconds by phase of one step, and its peak memory above what stood before it, in MiB."""
+        trainer, self.seconds = self.trainer, {}
+        before = reset_peak()
+        torch.manual_seed(2)
+        batch = trainer._generate_and_score_completions([dict(trainer.train_dataset[0]) for _ in range(self.shape[0])])
+        reference = self.seconds.pop("reference", 0.0)
+        started = time.perf_counter()
+        trainer.compute_loss(trainer.model, batch).backward()
+        synchronise()
+        gradient = time.perf_counter() - started
+        started = time.perf_counter()
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+        synchronise()
+        optimiser = time.perf_counter() - started
+        times = {**self.seconds, "reference": reference, "forward+backward": gradient, "optimiser": optimiser}
+        return {phase: times.get(phase, 0.0) for phase in PHASES}, peak() - before
+
+    def loss_and_gradient(self, completions: list[list[int]]) -> tuple[float, torch.Tensor]:
+        trainer = self.trainer
+        trainer._generate_single_turn = lambda *_, **__: (completions, None)
+        trainer.model.zero_grad()
+        batch = trainer._generate_and_score_completions([dict(trainer.train_dataset[0]) for _ in range(self.shape[0])])
+        loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        gradient = torch.cat([p.grad.flatten().float() for p in trainer.model.parameters() if p.grad is not None])
+        return loss.item(), gradient
+
+
+def synchronise() -> None:
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def reset_peak() -> float:
+    """Start to measure peak memory anew; what is in use now, in MiB."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def peak() -> float:
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else _status("VmHWM")
+
+
+def _status(key: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+
+
+def measure(name: str, path: str, shape: tuple[int, int, int], rounds: int, dtype: str, lora: bool) -> dict:
+    """Both trainers at one shape: medians, ratios of neighbours with quartiles, differences of loss and gradient."""
+    both = {
+        "plain": Steps(ScoredGRPOTrainer, path, shape, dtype, lora),
+        "shared": Steps(SharedPrefixGRPOTrainer, path, shape, dtype, lora, shared_prefix="auto"),
+    }
+    seen: dict[str, list] = {kind: [] for kind in both}
+    for turn in range(rounds + 1):
+        for kind in sorted(both, reverse=bool(turn % 2)):
+            found = both[kind].step()
+            if turn:  # the first round warms up
+                seen[kind].append(found)
+    totals = {kind: [sum(times.values()) for times, _ in runs] for kind, runs in seen.items()}
+    ratios = [a / b for a, b in zip(totals["plain"], totals["shared"], strict=True)]
+    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+    del both
+    generator = torch.Generator().manual_seed(3)
+    completions = torch.randint(0, 60, (shape[0], shape[2]), generator=generator).tolist()
+    exact = [
+        Steps(cls, path, shape, "float32", lora, **own).loss_and_gradient(completions)
+        for cls, own in ((ScoredGRPOTrainer, {}), (SharedPrefixGRPOTrainer, {"shared_prefix": "auto"}))
+    ]
+    (loss_a, grad_a), (loss_b, grad_b) = exact
+    tokens = shape[0] * shape[2]
+    return {
+        "model": name, "shape": shape, "dtype": dtype, "lora": lora, "rounds": rounds,
+        "seconds": {
+            kind: {phase: statistics.median(times[phase] for times, _ in runs) for phase in PHASES}
+            | {"step": statistics.median(totals[kind])}
+            for kind, runs in seen.items()
+        },
+        "tokens_per_second": {kind: tokens / statistics.median(totals[kind]) for kind in totals},
+        "peak_mib": {kind: max(memory for _, memory in runs) for kind, runs in seen.items()},
+        "ratio": {"median": quartiles[1], "quartiles": [quartiles[0], quartiles[2]]},
+        "difference": {"loss": abs(loss_a - loss_b), "gradient": ((grad_a - grad_b).norm() / grad_a.norm()).item()},
+    }  # fmt: skip
+
+
+def print_found(found: dict) -> None:
+    group, prompt, completion = found["shape"]
+    print(
+        f"\n{found['model']}  G={group} P={prompt} C={completion}  {found['dtype']}{', LoRA' if found['lora'] else ''}"
+    )
+    print("        " + "".join(f"{phase:>18}" for phase in (*PHASES, "step")) + "   tokens/s   peak MiB")
+    for kind, seconds in found["seconds"].items():
+        cells = "".join(f"{seconds[phase]:>17.2f}s" for phase in (*PHASES, "step"))
+        print(f"{kind:<8}{cells}{found['tokens_per_second'][kind]:>11.1f}{found['peak_mib'][kind]:>11.0f}")
+    low, high = found["ratio"]["quartiles"]
+    differences = found["difference"]
+    print(
+        f"shared is {found['ratio']['median']:.2f} times as fast ({low:.2f} to {high:.2f}); in fp32 the loss differs "
+        f"by {differences['loss']:.1e}, the gradient by {differences['gradient']:.1e} of its norm"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["embedded", "gpt"], choices=["embedded", "gpt"])
+    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), metavar="G,P,C")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--full", action="store_true", help="train all weights of the embedded model instead of LoRA")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.models:
+            path = str(models.embedded_model("embedded:smollm2-135m")) if name == "embedded" else folder
+            if name == "gpt":
+                new_gpt(Path(folder), 64, **SMALL_GPT, seed=0)
+            for text in options.shapes:
+                shape = tuple(map(int, text.split(",")))
+                lora = name == "embedded" and not options.full
+                results.append(measure(name, path, shape, options.rounds, options.dtype, lora))
+                print_found(results[-1])
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

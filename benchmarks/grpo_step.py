@@ -6,7 +6,7 @@
 Both trainers have the same weights, prompts and seeds and sample exactly C tokens; rounds alternate, and which goes
 first does too. A step is one group: rollout, reference log-probabilities, loss and gradient, optimiser. Times are
 medians over the rounds; ratios are of neighbouring steps, with their quartiles. Differences of loss and gradient are on
-the same completions, in fp32.
+the same completions, in fp32. Peak memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -98,10 +101,9 @@ class Steps:
             self.seconds["prefill"] = self.seconds.get("prefill", 0.0) + spent
             self.seconds["decode"] = self.seconds.get("decode", 0.0) - spent
 
-    def step(self) -> tuple[dict[str, float], float]:
-        """Seconds by phase of one step, and its peak memory above what stood before it, in MiB."""
+    def step(self) -> dict[str, float]:
+        """Seconds by phase of one step."""
         trainer, self.seconds = self.trainer, {}
-        before = reset_peak()
         torch.manual_seed(2)
         batch = trainer._generate_and_score_completions([dict(trainer.train_dataset[0]) for _ in range(self.shape[0])])
         reference = self.seconds.pop("reference", 0.0)
@@ -115,7 +117,7 @@ class Steps:
         synchronise()
         optimiser = time.perf_counter() - started
         times = {**self.seconds, "reference": reference, "forward+backward": gradient, "optimiser": optimiser}
-        return {phase: times.get(phase, 0.0) for phase in PHASES}, peak() - before
+        return {phase: times.get(phase, 0.0) for phase in PHASES}
 
     def loss_and_gradient(self, completions: list[list[int]]) -> tuple[float, torch.Tensor]:
         trainer = self.trainer
@@ -133,57 +135,55 @@ def synchronise() -> None:
         torch.accelerator.synchronize()
 
 
-def reset_peak() -> float:
-    """Start to measure peak memory anew; what is in use now, in MiB."""
+KINDS = {"plain": (ScoredGRPOTrainer, {}), "shared": (SharedPrefixGRPOTrainer, {"shared_prefix": "auto"})}
+
+
+def peak_of(kind: str, path: str, shape: tuple[int, int, int], dtype: str, lora: bool) -> float:
+    """Peak memory of a process that loads the model and does two steps, in MiB (of the GPU, where there is one)."""
+    command = [sys.executable, __file__, "--peak", kind, path, ",".join(map(str, shape)), dtype, str(int(lora))]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def print_peak(kind: str, path: str, shape: str, dtype: str, lora: str) -> None:
+    cls, own = KINDS[kind]
+    steps = Steps(cls, path, tuple(map(int, shape.split(","))), dtype, lora == "1", **own)
+    for _ in range(2):
+        steps.step()
     if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 2**20
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
-
-
-def peak() -> float:
-    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else _status("VmHWM")
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+        print(torch.cuda.max_memory_allocated() / 2**20)
+    else:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def measure(name: str, path: str, shape: tuple[int, int, int], rounds: int, dtype: str, lora: bool) -> dict:
     """Both trainers at one shape: medians, ratios of neighbours with quartiles, differences of loss and gradient."""
-    both = {
-        "plain": Steps(ScoredGRPOTrainer, path, shape, dtype, lora),
-        "shared": Steps(SharedPrefixGRPOTrainer, path, shape, dtype, lora, shared_prefix="auto"),
-    }
+    both = {kind: Steps(cls, path, shape, dtype, lora, **own) for kind, (cls, own) in KINDS.items()}
     seen: dict[str, list] = {kind: [] for kind in both}
     for turn in range(rounds + 1):
         for kind in sorted(both, reverse=bool(turn % 2)):
             found = both[kind].step()
             if turn:  # the first round warms up
                 seen[kind].append(found)
-    totals = {kind: [sum(times.values()) for times, _ in runs] for kind, runs in seen.items()}
+    totals = {kind: [sum(times.values()) for times in runs] for kind, runs in seen.items()}
     ratios = [a / b for a, b in zip(totals["plain"], totals["shared"], strict=True)]
     quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     del both
     generator = torch.Generator().manual_seed(3)
     completions = torch.randint(0, 60, (shape[0], shape[2]), generator=generator).tolist()
     exact = [
-        Steps(cls, path, shape, "float32", lora, **own).loss_and_gradient(completions)
-        for cls, own in ((ScoredGRPOTrainer, {}), (SharedPrefixGRPOTrainer, {"shared_prefix": "auto"}))
+        Steps(cls, path, shape, "float32", lora, **own).loss_and_gradient(completions) for cls, own in KINDS.values()
     ]
     (loss_a, grad_a), (loss_b, grad_b) = exact
     tokens = shape[0] * shape[2]
     return {
         "model": name, "shape": shape, "dtype": dtype, "lora": lora, "rounds": rounds,
         "seconds": {
-            kind: {phase: statistics.median(times[phase] for times, _ in runs) for phase in PHASES}
+            kind: {phase: statistics.median(times[phase] for times in runs) for phase in PHASES}
             | {"step": statistics.median(totals[kind])}
             for kind, runs in seen.items()
         },
         "tokens_per_second": {kind: tokens / statistics.median(totals[kind]) for kind in totals},
-        "peak_mib": {kind: max(memory for _, memory in runs) for kind, runs in seen.items()},
+        "peak_mib": {kind: peak_of(kind, path, shape, dtype, lora) for kind in KINDS},
         "ratio": {"median": quartiles[1], "quartiles": [quartiles[0], quartiles[2]]},
         "difference": {"loss": abs(loss_a - loss_b), "gradient": ((grad_a - grad_b).norm() / grad_a.norm()).item()},
     }  # fmt: skip
@@ -214,7 +214,10 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--full", action="store_true", help="train all weights of the embedded model instead of LoRA")
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.peak:
+        return print_peak(*options.peak)
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:

@@ -155,6 +155,12 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
                 share_prompts(self.accelerator.unwrap_model(self.ref_model))
             if self.args.gradient_checkpointing:
                 log.info("gradient_checkpointing keeps no cache: prompts are shared except in the gradient pass")
+        rows = self.args.per_device_train_batch_size * self.args.steps_per_generation
+        if resample_groups and rows % self.num_generations:
+            raise UserError(
+                "resample_groups needs whole groups of num_generations on each process: raise "
+                "per_device_train_batch_size or gradient_accumulation_steps"
+            )
         self._further = None  # prompts drawn for groups that taught nothing
 
     # --------------------------------------------------------------------------------------------- log-probabilities
@@ -270,8 +276,6 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
     def _resampled(self, batch: dict[str, Any], inputs: list[dict]) -> dict[str, Any]:
         """Put groups of further prompts in the place of those that taught nothing, up to `resample_groups` times."""
         group = self.num_generations
-        if len(inputs) % group:
-            raise UserError("resample_groups needs whole groups on each process: raise per_device_train_batch_size")
         for _ in range(self.resample_groups):
             missing = (~self._useful(batch["advantages"])).view(-1, group)[:, 0].nonzero()[:, 0].tolist()
             if not self.accelerator.gather(torch.tensor([len(missing)], device=self.accelerator.device)).sum():

@@ -254,34 +254,43 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
             self._buffered_inputs = split_tensor_dict(_shuffled(batch, self.num_generations), steps)
         return self._buffered_inputs[self._step % steps]
 
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        rewards_BF = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if self.model.training:
+            self._teaches = self._has_spread(rewards_BF)[len(inputs) * self.accelerator.process_index :][: len(inputs)]
+        return rewards_BF
+
+    def _has_spread(self, rewards_BF: torch.Tensor) -> torch.Tensor:
+        """Which rows belong to a group whose rewards differ, to TRL's precision: a mean of equal numbers is rounded, so
+        that advantages are not exactly zero."""
+        if self.multi_objective_aggregation == "sum_then_normalize":
+            rewards_BF = (rewards_BF * self.reward_weights.to(rewards_BF.device)).nansum(1, keepdim=True)
+        groups = rewards_BF.nan_to_num().view(-1, self.num_generations, rewards_BF.shape[1])
+        equal = torch.isclose(groups.std(1), groups.new_zeros(())).all(1)
+        return (~equal).repeat_interleave(self.num_generations)
+
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)
         if not self.model.training:
             return batch
+        batch["useful"] = self._teaches
         if self.resample_groups:
             batch = self._resampled(batch, inputs)
-        useful_B = self._useful(batch["advantages"])
         tokens_B = batch["completion_mask"].sum(1)
-        counts = self.accelerator.gather(torch.stack([(tokens_B * useful_B).sum(), tokens_B.sum()])[None]).sum(0)
+        counts = self.accelerator.gather(torch.stack([(tokens_B * batch["useful"]).sum(), tokens_B.sum()])[None]).sum(0)
         self._metrics["train"]["completions/useful_token_share"].append((counts[0] / counts[1].clamp(min=1)).item())
         return batch
-
-    def _useful(self, advantages_B: torch.Tensor) -> torch.Tensor:
-        """Which rows belong to a group whose advantages are not all zero."""
-        if len(advantages_B) % self.num_generations:
-            return advantages_B != 0  # a group over several processes: row by row
-        groups = advantages_B.view(-1, self.num_generations) != 0
-        return groups.any(1, keepdim=True).expand_as(groups).reshape(-1)
 
     def _resampled(self, batch: dict[str, Any], inputs: list[dict]) -> dict[str, Any]:
         """Put groups of further prompts in the place of those that taught nothing, up to `resample_groups` times."""
         group = self.num_generations
         for _ in range(self.resample_groups):
-            missing = (~self._useful(batch["advantages"])).view(-1, group)[:, 0].nonzero()[:, 0].tolist()
+            missing = (~batch["useful"]).view(-1, group)[:, 0].nonzero()[:, 0].tolist()
             if not self.accelerator.gather(torch.tensor([len(missing)], device=self.accelerator.device)).sum():
                 break  # no process lacks a group
             other = super()._generate_and_score_completions(self._further_inputs(len(inputs) // group))
-            found = self._useful(other["advantages"]).view(-1, group)[:, 0].nonzero()[:, 0].tolist()
+            other["useful"] = self._teaches
+            found = other["useful"].view(-1, group)[:, 0].nonzero()[:, 0].tolist()
             batch = _with_groups(
                 batch, other, dict(zip(missing, found, strict=False)), group, self._tokenizer.pad_token_id
             )
@@ -303,15 +312,15 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         """TRL's loss, over the rows that have a gradient when others are skipped; their zeros count in its means."""
         if not (self.skip_zero_variance and self.model.training):
             return super()._compute_loss(model, inputs)
-        useful_B = self._useful(inputs["advantages"])
-        if not useful_B.any():
-            useful_B = torch.zeros_like(useful_B).index_fill(0, torch.tensor(0, device=useful_B.device), True)
+        useful_B, nothing = inputs["useful"], not inputs["useful"].any()
+        if nothing:  # one row still runs, so that every process has a backward pass; its loss is taken times 0
+            useful_B = torch.arange(len(useful_B), device=useful_B.device) == 0
         kept = {
             key: value[useful_B] if isinstance(value, torch.Tensor) and value.ndim else value
             for key, value in inputs.items()
         }
         loss = super()._compute_loss(model, kept)
-        return loss * _share(self.loss_type, inputs, kept, useful_B)
+        return loss * (0.0 if nothing else _share(self.loss_type, inputs, kept, useful_B))
 
 
 def _share(loss_type: str, inputs: dict, kept: dict, useful_B: torch.Tensor) -> torch.Tensor | float:

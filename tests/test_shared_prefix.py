@@ -259,7 +259,7 @@ def test_skipped_groups_change_no_loss_and_no_gradient(make, loss_type):
     plain, shared = plain_and_shared(make, own={"skip_zero_variance": True}, **keys)
     completions = some_completions(plain)
     (loss_a, grad_a, batch), (loss_b, grad_b, _) = (one_loss(trainer, completions) for trainer in (plain, shared))
-    assert (batch["advantages"] == 0).view(-1, GROUP).all(1).sum() == 1
+    assert batch["advantages"].view(-1, GROUP).abs().amax(1).lt(1e-3).sum() == 1
     assert loss_a == pytest.approx(loss_b, rel=1e-5, abs=1e-5)
     assert (grad_a - grad_b).norm() / grad_a.norm() < 1e-4
 
@@ -276,6 +276,19 @@ def test_skipped_groups_are_not_computed(make, monkeypatch):
     monkeypatch.setattr(SharedPrefixGRPOTrainer, "_get_per_token_logps_and_entropies", count)
     one_loss(shared, some_completions(shared))
     assert rows == [GROUP * (PROMPTS - 1)]
+
+
+def test_when_no_group_teaches_anything_the_weights_stay(make):
+    """The noise of a rounded mean is a gradient too, which Adam would make a step of."""
+    trainer = make(
+        SharedPrefixGRPOTrainer,
+        own={"skip_zero_variance": True},
+        reward=lambda completions, **_: [0.075] * len(completions),
+        max_steps=3,
+    )
+    start = weights(trainer)
+    trainer.train()
+    assert (weights(trainer) - start).abs().max() == 0
 
 
 def test_resampled_groups_bring_the_useful_share_above_nine_tenths(make):

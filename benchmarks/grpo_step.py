@@ -4,9 +4,9 @@
     python benchmarks/grpo_step.py --models gpt --shapes 8,128,32 --rounds 9 --json out.json
 
 Both trainers have the same weights, prompts and seeds and sample exactly C tokens; rounds alternate, and which goes
-first does too. A step is one group: rollout, reference log-probabilities, loss and gradient, optimiser. Times are
-medians over the rounds; ratios are of neighbouring steps, with their quartiles. Differences of loss and gradient are on
-the same completions, in fp32. Peak memory is that of a process of its own.
+first does too. A step is one group (or `--groups`): rollout, reference log-probabilities, loss and gradient, optimiser.
+Times are medians over the rounds; ratios are of neighbouring steps, with their quartiles. Differences of loss and
+gradient are on the same completions, in fp32. Peak memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -42,11 +41,11 @@ SMALL_GPT = {"hidden_size": 64, "layers": 3, "heads": 4, "positions": 1024}  # a
 class Steps:
     """One trainer, and the seconds of each phase of its steps."""
 
-    def __init__(self, cls, path: str, shape: tuple[int, int, int], dtype: str, lora: bool, **own):
-        group, prompt, completion = self.shape = shape
+    def __init__(self, cls, path: str, shape: tuple[int, int, int], groups: int, dtype: str, lora: bool, **own):
+        group, prompt, completion = shape
         tokenizer = models.load_tokenizer(path)
         args = GRPOConfig(
-            output_dir=tempfile.mkdtemp(), per_device_train_batch_size=group, num_generations=group,
+            output_dir=tempfile.mkdtemp(), per_device_train_batch_size=group * groups, num_generations=group,
             max_completion_length=completion, generation_kwargs={"min_new_tokens": completion}, beta=0.04,
             loss_type="dr_grpo", bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no",
             disable_tqdm=True, use_cpu=not torch.accelerator.is_available(), learning_rate=1e-5, max_steps=1,
@@ -55,7 +54,8 @@ class Steps:
         peft = {"peft_config": LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")} if lora else {}
         torch.manual_seed(0)
         self.trainer = cls(
-            model=path, args=args, processing_class=tokenizer, train_dataset=Dataset.from_dict({"prompt": ["0"]}),
+            model=path, args=args, processing_class=tokenizer, 
+            train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(groups)]}),
             reward_funcs=[lambda completions, **_: torch.arange(len(completions)).float().tolist()],
             record=lambda row, text: {}, **peft, **own,
         )  # fmt: skip
@@ -65,9 +65,10 @@ class Steps:
         trainer._step, trainer.current_gradient_accumulation_steps = 0, 1
         generator = torch.Generator().manual_seed(1)
         vocabulary = range(64) if len(tokenizer) < 1000 else range(1000, 40_000)
-        pick = torch.randint(len(vocabulary), (prompt,), generator=generator)
-        ids = [vocabulary[i] for i in pick.tolist()]
-        trainer._tokenize_prompts = lambda prompts: ([ids] * len(prompts), None, {})
+        picks = torch.randint(len(vocabulary), (groups, prompt), generator=generator).tolist()
+        ids = [[vocabulary[i] for i in pick] for pick in picks]
+        trainer._tokenize_prompts = lambda prompts: ([ids[int(text)] for text in prompts], None, {})
+        self.rows = [dict(row) for row in trainer.train_dataset for _ in range(group)]
         self.seconds: dict[str, float] = {}
         self._time(trainer, "_get_per_token_logps_and_entropies", "reference")
         self._time(trainer, "_generate_single_turn", "decode")
@@ -105,7 +106,7 @@ class Steps:
         """Seconds by phase of one step."""
         trainer, self.seconds = self.trainer, {}
         torch.manual_seed(2)
-        batch = trainer._generate_and_score_completions([dict(trainer.train_dataset[0]) for _ in range(self.shape[0])])
+        batch = trainer._generate_and_score_completions(self.rows)
         reference = self.seconds.pop("reference", 0.0)
         started = time.perf_counter()
         trainer.compute_loss(trainer.model, batch).backward()
@@ -123,7 +124,7 @@ class Steps:
         trainer = self.trainer
         trainer._generate_single_turn = lambda *_, **__: (completions, None)
         trainer.model.zero_grad()
-        batch = trainer._generate_and_score_completions([dict(trainer.train_dataset[0]) for _ in range(self.shape[0])])
+        batch = trainer._generate_and_score_completions(self.rows)
         loss = trainer.compute_loss(trainer.model, batch)
         loss.backward()
         gradient = torch.cat([p.grad.flatten().float() for p in trainer.model.parameters() if p.grad is not None])
@@ -138,26 +139,39 @@ def synchronise() -> None:
 KINDS = {"plain": (ScoredGRPOTrainer, {}), "shared": (SharedPrefixGRPOTrainer, {"shared_prefix": "auto"})}
 
 
-def peak_of(kind: str, path: str, shape: tuple[int, int, int], dtype: str, lora: bool) -> float:
+def peak_of(kind: str, path: str, shape: tuple[int, int, int], groups: int, dtype: str, lora: bool) -> float:
     """Peak memory of a process that loads the model and does two steps, in MiB (of the GPU, where there is one)."""
-    command = [sys.executable, __file__, "--peak", kind, path, ",".join(map(str, shape)), dtype, str(int(lora))]
+    command = [
+        sys.executable,
+        __file__,
+        "--peak",
+        kind,
+        path,
+        ",".join(map(str, shape)),
+        str(groups),
+        dtype,
+        str(int(lora)),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def print_peak(kind: str, path: str, shape: str, dtype: str, lora: str) -> None:
+def print_peak(kind: str, path: str, shape: str, groups: str, dtype: str, lora: str) -> None:
     cls, own = KINDS[kind]
-    steps = Steps(cls, path, tuple(map(int, shape.split(","))), dtype, lora == "1", **own)
+    steps = Steps(cls, path, tuple(map(int, shape.split(","))), int(groups), dtype, lora == "1", **own)
     for _ in range(2):
         steps.step()
     if torch.cuda.is_available():
         print(torch.cuda.max_memory_allocated() / 2**20)
     else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent's memory before the exec
+        print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 
 
-def measure(name: str, path: str, shape: tuple[int, int, int], rounds: int, dtype: str, lora: bool) -> dict:
+def measure(
+    name: str, path: str, shape: tuple[int, int, int], groups: int, rounds: int, dtype: str, lora: bool
+) -> dict:
     """Both trainers at one shape: medians, ratios of neighbours with quartiles, differences of loss and gradient."""
-    both = {kind: Steps(cls, path, shape, dtype, lora, **own) for kind, (cls, own) in KINDS.items()}
+    both = {kind: Steps(cls, path, shape, groups, dtype, lora, **own) for kind, (cls, own) in KINDS.items()}
     seen: dict[str, list] = {kind: [] for kind in both}
     for turn in range(rounds + 1):
         for kind in sorted(both, reverse=bool(turn % 2)):
@@ -169,21 +183,22 @@ def measure(name: str, path: str, shape: tuple[int, int, int], rounds: int, dtyp
     quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     del both
     generator = torch.Generator().manual_seed(3)
-    completions = torch.randint(0, 60, (shape[0], shape[2]), generator=generator).tolist()
+    completions = torch.randint(0, 60, (shape[0] * groups, shape[2]), generator=generator).tolist()
     exact = [
-        Steps(cls, path, shape, "float32", lora, **own).loss_and_gradient(completions) for cls, own in KINDS.values()
+        Steps(cls, path, shape, groups, "float32", lora, **own).loss_and_gradient(completions)
+        for cls, own in KINDS.values()
     ]
     (loss_a, grad_a), (loss_b, grad_b) = exact
-    tokens = shape[0] * shape[2]
+    tokens = shape[0] * groups * shape[2]
     return {
-        "model": name, "shape": shape, "dtype": dtype, "lora": lora, "rounds": rounds,
+        "model": name, "shape": shape, "groups": groups, "dtype": dtype, "lora": lora, "rounds": rounds,
         "seconds": {
             kind: {phase: statistics.median(times[phase] for times in runs) for phase in PHASES}
             | {"step": statistics.median(totals[kind])}
             for kind, runs in seen.items()
         },
         "tokens_per_second": {kind: tokens / statistics.median(totals[kind]) for kind in totals},
-        "peak_mib": {kind: peak_of(kind, path, shape, dtype, lora) for kind in KINDS},
+        "peak_mib": {kind: peak_of(kind, path, shape, groups, dtype, lora) for kind in KINDS},
         "ratio": {"median": quartiles[1], "quartiles": [quartiles[0], quartiles[2]]},
         "difference": {"loss": abs(loss_a - loss_b), "gradient": ((grad_a - grad_b).norm() / grad_a.norm()).item()},
     }  # fmt: skip
@@ -191,9 +206,8 @@ def measure(name: str, path: str, shape: tuple[int, int, int], rounds: int, dtyp
 
 def print_found(found: dict) -> None:
     group, prompt, completion = found["shape"]
-    print(
-        f"\n{found['model']}  G={group} P={prompt} C={completion}  {found['dtype']}{', LoRA' if found['lora'] else ''}"
-    )
+    what = f"{found['groups']} x (G={group} P={prompt} C={completion})  {found['dtype']}"
+    print(f"\n{found['model']}  {what}{', LoRA' if found['lora'] else ''}")
     print("        " + "".join(f"{phase:>18}" for phase in (*PHASES, "step")) + "   tokens/s   peak MiB")
     for kind, seconds in found["seconds"].items():
         cells = "".join(f"{seconds[phase]:>17.2f}s" for phase in (*PHASES, "step"))
@@ -210,11 +224,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["embedded", "gpt"], choices=["embedded", "gpt"])
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), metavar="G,P,C")
+    parser.add_argument("--groups", type=int, default=1, help="prompts of a step")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--full", action="store_true", help="train all weights of the embedded model instead of LoRA")
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         return print_peak(*options.peak)
@@ -227,7 +242,7 @@ def main() -> None:
             for text in options.shapes:
                 shape = tuple(map(int, text.split(",")))
                 lora = name == "embedded" and not options.full
-                results.append(measure(name, path, shape, options.rounds, options.dtype, lora))
+                results.append(measure(name, path, shape, options.groups, options.rounds, options.dtype, lora))
                 print_found(results[-1])
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=2) + "\n")

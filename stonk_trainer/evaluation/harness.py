@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -72,6 +73,8 @@ class Benchmarks:
 
 
 def main(argv: list[str]) -> None:
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars; tqdm reads this when it is first imported
     run = load_command(argv, "eval", Benchmarks, "--config r1/eval --models runs/r1/rs_sft/best_model")
 
     from stonk_trainer import models

@@ -51,11 +51,9 @@ def main(argv: list[str] | None = None) -> None:
     verify_parser.add_argument("--split", help="split, in upstream's name (default: the one the files hold, or train)")
     verify_parser.set_defaults(run=lambda args: verify(args.source, args.path, args.split))
 
-    dolci_parser = commands.add_parser("dolci", add_help=False, help="draw a stratified sample of Dolci-Think-SFT")
-    dolci_parser.set_defaults(run=None)
-
+    commands.add_parser("dolci", help="draw a stratified sample of Dolci-Think-SFT")  # for the list of commands
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["dolci"]:  # a command with a recipe's keys
+    if argv[:1] == ["dolci"]:  # its flags are keys of a recipe
         from stonk_trainer.tasks.reasoning import dolci
 
         return dolci.main(argv[1:])

@@ -85,8 +85,10 @@ def main(argv: list[str]) -> None:
     tasks = _task_manager(run)
     output = make_folder(run.output_dir, "output_dir")
     paths = {name: models.locate_model(name, output / f"model_{i}") for i, name in enumerate(run.models, start=1)}
-    results = {name: measure(run, path, tasks, name) for name, path in paths.items()}
-    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    results = {}
+    for name, path in paths.items():
+        results[name] = measure(run, path, tasks, name)
+        (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")  # one that fails costs no other
     print_results(results)
     log.info("saved %s", output / "results.json")
 

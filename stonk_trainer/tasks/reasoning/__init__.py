@@ -40,9 +40,7 @@ class Arguments(TaskArguments):
     )
     dolci_stop: int | None = field(default=None, metadata={"help": "Rows of Dolci read at most; -1: all."})
     chat_ratio: float | None = field(default=None, metadata={"help": "Share of SmolTalk in the mixture, 0 to 1."})
-    rs_data: str | None = field(
-        default=None, metadata={"help": "r1_rs_sft: the JSONL file that stonk sample wrote.", "aliases": ["--rs-data"]}
-    )
+    rs_data: str | None = field(default=None, metadata={"help": "r1_rs_sft: the JSONL file that stonk sample wrote."})
     prompt_field: str | None = field(
         default=None, metadata={"help": "Column of the prompt in a JSONL file without `messages`."}
     )

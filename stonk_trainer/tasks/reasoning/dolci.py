@@ -209,7 +209,7 @@ def _take(batch: list[dict], first: int, run: Dolci, kept: Reservoirs, left_out:
     """Add the rows of a batch that fit: cheap tests first, tokens of what is left counted together."""
     candidates = []
     for number, row in enumerate(batch, start=first):
-        example = sources.read_chat(row)
+        example = sources.read_row("dolci", row, number, sources.Options(), run.path)
         if isinstance(example, str):
             left_out[example] += 1
             continue

@@ -67,7 +67,7 @@ def prove(name: str, path: str | None, split: str, options: sources.Options) -> 
 
 def _after(target: str, kind: str) -> str | None:
     if kind == "choice":
-        return "BCDEA"["ABCDE".index(target)]
+        return {"A": "B", "B": "C", "C": "D", "D": "E", "E": "A"}.get(target)
     number = target.replace(",", "")
     return str(int(number) + 1) if re.fullmatch(r"-?\d+", number) else None
 

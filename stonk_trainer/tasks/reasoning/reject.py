@@ -169,7 +169,11 @@ def _read_journal(journal: Path, settings: str) -> dict[int, list[dict]]:
     if not whole:
         journal.write_text(json.dumps({"settings": settings}) + "\n")
         return {}
-    if json.loads(whole[0]).get("settings") != settings:
+    try:
+        begun, *read = [json.loads(line) for line in whole]
+    except ValueError as error:
+        raise UserError(f"{journal} cannot be read as a journal ({error}): remove it to begin anew") from error
+    if begun.get("settings") != settings:
         raise UserError(
             f"{journal} holds answers that were sampled with other settings or another model: go on with those, give "
             "another --out, or remove it"
@@ -177,7 +181,6 @@ def _read_journal(journal: Path, settings: str) -> dict[int, list[dict]]:
     if len(whole) < len(lines):
         with journal.open("r+b") as file:
             file.truncate(sum(map(len, whole)))
-    read = [json.loads(line) for line in whole[1:]]
     return {line["batch"]: line["answers"] for line in read}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.reasoning import made, thought
-from stonk_trainer.tasks.reasoning.verify import boxed
+from stonk_trainer.tasks.reasoning.verify import KINDS, boxed
 
 # What a model is asked to do wherever it is to think.
 SYSTEM = (
@@ -110,11 +110,6 @@ def _read_openthoughts(row: Row, options: Options) -> Row | str:
     return example
 
 
-def read_chat(row: Row) -> Row | str:
-    """The example of a row with `messages`, thought and all; else why there is none."""
-    return chat_example([(turn["role"], turn["content"]) for turn in row["messages"]], "cot")
-
-
 def _read_messages(row: Row, options: Options) -> Row | str:
     messages = row.get("messages")
     if messages is None:
@@ -123,6 +118,8 @@ def _read_messages(row: Row, options: Options) -> Row | str:
     example = chat_example([(turn["role"], turn["content"]) for turn in messages], options.mode)
     if isinstance(example, dict):  # what `stonk sample` writes carries its target
         example |= {key: row[key] for key in ("target", "verifier") if isinstance(row.get(key), str)}
+        if example.get("verifier", "") not in ("", *KINDS):
+            raise ValueError(f"verifier {row['verifier']} is not one of {', '.join(KINDS)}")
     return example
 
 
@@ -253,13 +250,7 @@ def examples(
         if number == 0:
             check_columns(name, of, row, options, path)
         identity = str(row.get("id") or row.get("problem_id") or number)
-        try:
-            example = of.read(row, options)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"{name}: row {number + 1} of {path or of.hub} does not have the upstream schema: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        example = read_row(name, row, number, options, path)
         if isinstance(example, str):
             yield _dropped(name, identity, example)
         elif has_validation or _is_held_out(example, options.held_out) == (split == "validation"):
@@ -267,6 +258,18 @@ def examples(
             yield {"target": "", "verifier": of.verifier, **example, "source": name, "id": identity, "dropped": ""}
         else:
             yield _dropped(name, identity, OTHER_SPLIT)
+
+
+def read_row(name: str, row: Row, number: int, options: Options, path: str | None) -> Row | str:
+    """The example of upstream row `number`, or why there is none. Raises UserError for a row of another schema."""
+    of = source(name)
+    try:
+        return of.read(row, options)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{name}: row {number + 1} of {path or of.hub} does not have the upstream schema: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _dropped(name: str, identity: str, why: str) -> Row:

@@ -66,13 +66,13 @@ def test_killed_at_random_moments_it_ends_with_the_rows_of_an_uninterrupted_run(
         time.sleep(rng.uniform(0, 0.01))
         run.send_signal(signal.SIGKILL)
         run.wait()
-    if not path.exists():
-        whole = journal.read_bytes()
-        journal.write_bytes(whole[: len(whole) - rng.randint(1, 20)])
+    assert not path.exists()
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[: len(whole) - rng.randint(1, 20)])
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert path.read_text() == uninterrupted.read_text()
     assert not journal.exists()
-    assert "going on:" in done.stdout or not done.stdout
+    assert "going on:" in done.stdout
 
 
 def test_answers_sampled_with_other_settings_are_not_lost(argv, tmp_path, refused):
@@ -83,6 +83,11 @@ def test_answers_sampled_with_other_settings_are_not_lost(argv, tmp_path, refuse
     before = journal.read_text()
     assert "sampled with other settings" in refused(*argv, "--output", tmp_path / "rs.jsonl")
     assert journal.read_text() == before
+
+
+def test_a_journal_that_is_none_is_named(argv, tmp_path, refused):
+    (tmp_path / ".rs.jsonl.journal").write_text("not a journal\n")
+    assert "cannot be read as a journal" in refused(*argv, "--output", tmp_path / "rs.jsonl")
 
 
 def answer(n, words="", ended=True):

@@ -166,6 +166,7 @@ def test_stop_is_the_number_of_upstream_rows_read(write_jsonl):
         ("chat", [UPSTREAM["chat"], "{broken\n"], "rows.jsonl:2: not JSON"),
         ("chat", ["[1]\n"], "rows.jsonl:1: a line must be an object"),
         ("gsm8k", [{"question": "?", "answer": 5}], "row 1 of"),
+        ("chat", [UPSTREAM["chat"] | {"verifier": "odd"}], "verifier odd is not one of math, choice"),
     ],
 )
 def test_wrong_columns_and_broken_lines_are_named(name, rows, says, write_jsonl):

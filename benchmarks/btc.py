@@ -69,7 +69,7 @@ def compare_training(folder: Path, rounds: int, steps: int, seed: int) -> tuple[
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, TrainerCallback, get_scheduler
 
-    from stonk_trainer import callbacks, models
+    from stonk_trainer import callbacks, models, trainers
     from stonk_trainer.tasks.btc.gpt import new_gpt
     from stonk_trainer.terminal import start_log
 
@@ -116,7 +116,7 @@ def compare_training(folder: Path, rounds: int, steps: int, seed: int) -> tuple[
         def on_train_begin(self, args, state, control, **kwargs):
             self.began = time.process_time()
 
-    class Trainer(callbacks.SmallVocabularySFTTrainer):
+    class Trainer(trainers.SmallVocabularySFTTrainer):
         def training_step(self, model, inputs, num_items_in_batch=None):
             batches.append(inputs["input_ids"])
             return super().training_step(model, inputs, num_items_in_batch)

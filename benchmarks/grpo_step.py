@@ -29,9 +29,9 @@ from peft import LoraConfig
 from trl import GRPOConfig
 
 from stonk_trainer import models
-from stonk_trainer.callbacks import ScoredGRPOTrainer
 from stonk_trainer.shared_prefix import SharedPrefixGRPOTrainer
 from stonk_trainer.tasks.btc.gpt import new_gpt
+from stonk_trainer.trainers import ScoredGRPOTrainer
 
 SHAPES = ("8,400,64", "8,128,32", "4,800,128", "16,200,200")
 PHASES = ("prefill", "decode", "reference", "forward+backward", "optimiser")

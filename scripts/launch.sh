@@ -23,15 +23,11 @@ if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then  # set and empty, or -1: none
     gpus=$(tr ',' '\n' <<<"${CUDA_VISIBLE_DEVICES}" | grep -c '^[0-9A-Z]' || true)
 fi
 processes=$((gpus > 1 ? gpus : 1))
-if [ "$gpus" -gt 1 ]; then
-    devices=(--multi_gpu)
-elif [ "$gpus" = 1 ]; then
-    devices=()
-else
-    devices=(--cpu)
-fi
 
 "$python" -m stonk_trainer.grpo "$@" --dry_run
+if [ "$processes" = 1 ]; then  # its exit status is ours: 143 after SIGTERM, with a checkpoint to go on from
+    exec "$python" -m stonk_trainer.grpo "$@"
+fi
 threads=$("$python" -c "import os; print(max(1, os.cpu_count() // $processes))")
-exec "$python" -m accelerate.commands.launch --quiet --num_cpu_threads_per_process "$threads" \
-    --num_machines 1 --num_processes "$processes" --mixed_precision no --dynamo_backend no "${devices[@]}" -m stonk_trainer.grpo "$@"
+exec "$python" -m accelerate.commands.launch --config_file "$here/recipes/accelerate/ddp.yaml" --quiet \
+    --num_processes "$processes" --num_cpu_threads_per_process "$threads" -m stonk_trainer.grpo "$@"

@@ -1,7 +1,7 @@
 """What a run writes and watches: progress lines, logs, market statistics, the milestone, adaptive KL.
 
-The last three need every scored completion. `ScoredGRPOTrainer` hands them over, gathered from all ranks, through
-`on_completions`; the callbacks here that listen are `CompletionCallback`s.
+The last three need every scored completion. `trainers.ScoredGRPOTrainer` hands them over, gathered from all ranks,
+through `on_completions`; the callbacks here that listen are `CompletionCallback`s.
 """
 
 from __future__ import annotations
@@ -14,77 +14,35 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
-from transformers import Trainer, TrainerCallback
+from accelerate.utils import broadcast_object_list
+from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl import GRPOTrainer, SFTTrainer
+from trl import GRPOTrainer
 
 from stonk_trainer import __version__
+from stonk_trainer.checkpoints import make_way
+from stonk_trainer.errors import UserError
+from stonk_trainer.recipe import make_folder
 from stonk_trainer.terminal import log, log_to
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 
 
-class CompletionCallback(TrainerCallback):
+class RunCallback(TrainerCallback):
+    """A callback whose attributes `KEPT` (numbers, texts, lists and dicts of them) a checkpoint holds."""
+
+    KEPT: tuple[str, ...] = ()
+
+
+class CompletionCallback(RunCallback):
     """A callback that also receives the scored completions of each generation, on the main process."""
 
     def on_completions(self, args, state, control, records: list[dict], training: bool) -> None:
         """`records`: one per completion, with the task's columns, `step`, `rewards` by name, `total`, `completion`."""
-
-
-class ScoredGRPOTrainer(GRPOTrainer):
-    """TRL's GRPOTrainer, unchanged, that tells its `CompletionCallback`s what was generated and what it earned.
-
-    `record(row, completion)` is the task's reading of one answer. `_calculate_rewards` is the one place in TRL where
-    rows, completions and the rewards of all ranks stand together.
-    """
-
-    def __init__(self, *args, record: Callable[[dict, str], dict], **kwargs):
-        self._record = record
-        super().__init__(*args, **kwargs)
-
-    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        rewards_BF = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        read = [{**self._record(row, text), "completion": text} for row, text in zip(inputs, texts, strict=True)]
-        records = gather_object(read)  # in rank order, as TRL's gather of the rewards
-        if self.accelerator.is_main_process:
-            training = self.model.training
-            totals_B = (rewards_BF.cpu() * self.reward_weights.cpu()).nansum(dim=1).tolist()
-            for record, rewards, total in zip(records, rewards_BF.tolist(), totals_B, strict=True):
-                record["step"] = self.state.global_step + int(training)  # the step these completions train
-                record["rewards"] = {n: round(r, 6) for n, r in zip(self.reward_func_names, rewards, strict=True)}
-                record["total"] = round(total, 6)
-            for callback in self.callback_handler.callbacks:
-                if isinstance(callback, CompletionCallback):
-                    callback.on_completions(self.args, self.state, self.control, records, training)
-        return rewards_BF
-
-
-class SmallVocabularySFTTrainer(SFTTrainer):
-    """TRL's SFTTrainer with the model's own loss, which is the same one.
-
-    TRL computes logits in tiles, to save memory where the vocabulary is large, and their entropy; over a few hundred
-    market tokens that is a tenth of the time of a step (`benchmarks/btc.py`).
-    """
-
-    LARGEST = 4096
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        inputs = {**inputs, "use_cache": False}
-        loss, outputs = Trainer.compute_loss(self, model, inputs, True, num_items_in_batch)
-        with torch.no_grad():
-            told = inputs["labels"][:, 1:]
-            right = (outputs.logits[:, :-1].argmax(-1) == told).sum() / (told != -100).sum()
-            mode = "train" if self.model.training else "eval"
-            self._metrics[mode]["mean_token_accuracy"].append(self.accelerator.gather(right).mean().item())
-        return (loss, outputs) if return_outputs else loss
 
 
 # ------------------------------------------------------------------------------------------------- progress
@@ -116,8 +74,11 @@ class Progress(ProgressCallback):
         self._started, self._first_step = time.monotonic(), state.global_step
         if self.with_bar:
             super().on_train_begin(args, state, control, **kwargs)
-        if state.is_world_process_zero:
-            log.info("training: %d steps", state.max_steps - state.global_step)
+        left = state.max_steps - state.global_step
+        if state.is_world_process_zero and left > 0:
+            log.info("training: %d steps", left)
+        elif state.is_world_process_zero:
+            log.info("nothing left to train: this run has made its %d steps", state.max_steps)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.with_bar:
@@ -140,7 +101,7 @@ class Progress(ProgressCallback):
         for key, label in self.SHOWN.items():
             if evaluation and key in ("loss", "frac_reward_zero_std") and "reward" in values:
                 continue  # one answer per prompt: no group, no loss
-            if key == "completions/clipped_ratio" and _cannot_end(kwargs.get("model")):
+            if key == "completions/clipped_ratio" and cannot_end(kwargs.get("model")):
                 continue  # a fixed horizon: every sample has all its tokens
             if isinstance(values.get(key), (int, float)):
                 parts.append(f"{label} {values[key]:.3g}")
@@ -158,7 +119,7 @@ class Progress(ProgressCallback):
         log.info("  ".join(parts))
 
 
-def _cannot_end(model) -> bool:
+def cannot_end(model) -> bool:
     """Whether the model never generates an end: its generation config suppresses it."""
     config = getattr(model, "generation_config", None)
     return config is not None and config.eos_token_id in (config.suppress_tokens or ())
@@ -180,13 +141,24 @@ def watch(trainer) -> None:
     trainer.add_callback(Progress(with_bar=sys.stderr.isatty() and not trainer.args.disable_tqdm))
 
 
-def open_run(args) -> None:
-    """Once nothing the user gave can be wrong any more: the run's folder, with recipe, environment and training.log."""
-    if os.environ.get("RANK", "0") == "0":
-        folder = Path(args.train.output_dir)
+def open_run(args, resumed: str | None = None) -> None:
+    """Once nothing the user gave can be wrong any more: the run's folder, with recipe, environment and training.log.
+
+    What an earlier run left there is moved away, all of it or, when resumed from a checkpoint, what came after it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
+    folder = Path(args.train.output_dir)
+    try:
+        make_folder(folder, "output_dir")
+        make_way(folder, resumed)
         args.save(folder)
         write_environment(folder, args.train.seed)
         log_to(folder / "training.log")
+    except OSError as error:
+        raise UserError(
+            f"output_dir: {folder} cannot be written ({error.strerror}): give another with --out"
+        ) from error
 
 
 def write_environment(output_dir: str | Path, seed: int) -> None:
@@ -301,6 +273,25 @@ def market_statistics(records: list[dict]) -> dict:
     }
 
 
+def forecast_metrics(records: list[dict]) -> dict[str, float]:
+    """How a batch of forecasts looks, as the trainer logs it (`report_to`, `metrics.jsonl`); empty for other answers.
+
+    Shares in [0, 1]: readable answers; UP among them; right ones among all; claims that the row bears out, among all.
+    """
+    if not records or "direction" not in records[0]:
+        return {}
+    market = market_statistics(records)
+    found = {"forecast/readable": 1 - market["predictions"]["unreadable"] / len(records)}
+    found["forecast/accuracy"] = market["accuracy"]
+    if market["predicted_up_rate"] is not None:
+        found["forecast/up_share"] = market["predicted_up_rate"]
+        found["forecast/adaptation_gap"] = market["gap"]
+    claims = sum(len(record["claims"]) for record in records) if "claims" in records[0] else 0
+    if claims:
+        found["forecast/grounded_claims"] = sum(record["grounded_claims"] for record in records) / claims
+    return found
+
+
 class MarketStatistics(CompletionCallback):
     """`market_stats.json`: the statistics of all training completions, and of the last `window`."""
 
@@ -341,12 +332,14 @@ class Milestone(CompletionCallback):
     evidence, and `stop_at_milestone` ends the run. When it is not reached, the run's last line says what was missing.
     """
 
+    KEPT = ("evaluations", "losses", "reached")
+
     def __init__(self, run, output_dir: str | Path):
         self.run = run  # recipe.GRPORun
         self.path = Path(output_dir) / "milestone.json"
         self.records: list[dict] = []
         self.evaluations: list[dict] = []
-        self.losses: deque[float] = deque(maxlen=10)
+        self.losses: list[float] = []
         self.reached = False
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -359,7 +352,7 @@ class Milestone(CompletionCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" in (logs or {}):
-            self.losses.append(float(logs["loss"]))
+            self.losses = [*self.losses, float(logs["loss"])][-10:]
 
     def on_evaluate(self, args, state, control, eval_dataloader=None, **kwargs):
         if state.is_world_process_zero:
@@ -386,7 +379,7 @@ class Milestone(CompletionCallback):
             "step": state.global_step,
             "thresholds": self._thresholds(),
             "evaluations": recent,
-            "losses": list(self.losses),
+            "losses": self.losses,
             "loss_std": self._loss_std(),
         }
         _write_json(self.path, evidence)
@@ -442,19 +435,25 @@ def _sentence(evaluation: dict) -> str:
 # ------------------------------------------------------------------------------------------------- adaptive KL
 
 
-class AdaptiveKL(TrainerCallback):
+class AdaptiveKL(RunCallback):
     """Steers `beta` so that the logged KL stays near `target` (nats per token).
 
     The proportional controller of Ziegler et al. 2019 (arXiv:1909.08593, section 2.2): beta is multiplied by
     1 + 0.1 · clip(kl / target − 1, −0.2, 0.2) at each log.
     """
 
+    KEPT = ("beta",)
+
     def __init__(self, trainer: GRPOTrainer, target: float):
         self.trainer = trainer
         self.target = target
+        self.beta = trainer.beta
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer.beta = self.beta  # a resumed run goes on where its checkpoint was
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs and logs.get("kl") is not None:
             error = max(-0.2, min(0.2, logs["kl"] / self.target - 1))
-            self.trainer.beta *= 1 + 0.1 * error
-            logs["beta"] = state.log_history[-1]["beta"] = self.trainer.beta  # the history has its own copy already
+            self.trainer.beta = self.beta = self.beta * (1 + 0.1 * error)
+            logs["beta"] = state.log_history[-1]["beta"] = self.beta  # the history has its own copy already

@@ -12,6 +12,7 @@ from stonk_trainer.errors import UserError, exits_cleanly
 COMMANDS = {
     "sft": ("stonk_trainer.sft", "main", "warm-up and other supervised fine-tuning", "--config stocks/demo/warmup"),
     "grpo": ("stonk_trainer.grpo", "main", "reinforcement learning (Stage I, Stage II)", "--config stocks/demo/stage1"),
+    "check": ("stonk_trainer.check", "main", "find what is wrong with a run before it starts", "stocks/demo/stage1"),
     "eval": (
         "stonk_trainer.evaluation.evaluate",
         "main",
@@ -49,7 +50,18 @@ COMMANDS = {
         "paths a price may take; judged against GARCH",
         "--model runs/btc/demo/rl/best_model --horizon 30 --paths 500",
     ),
-    "merge": ("stonk_trainer.models", "merge_main", "adapter -> full checkpoint", "runs/stage1/best_adapter merged"),
+    "merge": (
+        "stonk_trainer.export",
+        "merge_main",
+        "adapter -> full checkpoint, or GGUF",
+        "runs/stage1/best_adapter stage1.gguf --to gguf",
+    ),
+    "push": (
+        "stonk_trainer.export",
+        "push_main",
+        "a model and its card to the Hub",
+        "runs/stage2 me/my-model --private --dry_run",
+    ),
 }
 
 

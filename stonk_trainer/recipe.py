@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import os
+import re
 import shlex
 import sys
 from dataclasses import dataclass, field, fields
@@ -21,6 +22,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from stonk_trainer import tasks
+from stonk_trainer.checkpoints import AUTO
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import check_folder
 from stonk_trainer.terminal import quiet_imports
@@ -47,6 +49,8 @@ EXAMPLES = {
     "grpo": "stocks/demo/stage1 --lr 2e-5",
     "eval": "stocks/demo/eval --models runs/demo/stage1/best_model",
 }
+
+SECRET = ("hub_token",)  # keys whose values stay out of a run's folder
 
 NEW_MODEL = "new"  # as model_name_or_path: random weights, of the sizes the task's keys say
 
@@ -196,9 +200,8 @@ class Arguments:
     def save(self, folder: str | Path) -> None:
         """Write `recipe.yaml`: the keys of file and flags under TRL's names, ready to be run again."""
         text = f"# stonk {self.trainer}, as resolved from: {self.command}\n"
-        (make_folder(folder, "output_dir") / "recipe.yaml").write_text(
-            text + yaml.safe_dump(self.values, sort_keys=False)
-        )
+        values = {key: value for key, value in self.values.items() if key not in SECRET}
+        (make_folder(folder, "output_dir") / "recipe.yaml").write_text(text + yaml.safe_dump(values, sort_keys=False))
 
 
 def make_folder(path: str | Path, key: str) -> Path:
@@ -210,14 +213,15 @@ def make_folder(path: str | Path, key: str) -> Path:
     return Path(path)
 
 
-def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Arguments]:
+def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = True) -> tuple[ModuleType, Arguments]:
     """Parse `--config FILE` and flags for `trainer` ("sft", "grpo" or "eval"); flags win over the file.
 
-    Returns the task and its resolved arguments. Raises UserError naming file, key, value and the nearest valid key.
+    Returns the task and its resolved arguments. model_must_exist: refuse a path that holds no model. Raises UserError
+    naming file, key, value and the nearest valid key.
     """
     quiet_imports()
     argv = list(sys.argv[1:] if argv is None else argv)
-    command = f"stonk {trainer} {shlex.join(argv)}"
+    command = _without_secrets(f"stonk {trainer} {shlex.join(argv)}")
     task_name, path, file_values, flags = _read_task(argv)
     task = tasks.load(task_name)
     if trainer in task.NOT_FOR:
@@ -233,6 +237,7 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
         implied |= _implied_in_rl(parser, values, given_as_flags)
         _check_groups(parser, values | implied)
     here = {} if "use_cpu" in values or _has_accelerator() else {"use_cpu": True}  # of this machine, not of the recipe
+    here |= {"ddp_find_unused_parameters": values.get("ddp_find_unused_parameters", False)}  # every parameter is used
     parts = _build(parser, values | implied | here, path)
     values = {"task": task_name, **values}
     if trainer == "eval":
@@ -243,8 +248,12 @@ def load_recipe(argv: list[str] | None, trainer: str) -> tuple[ModuleType, Argum
         task_args.model = None if model.model_name_or_path == NEW_MODEL else model.model_name_or_path
         task_args.max_completion_length = getattr(train, "max_completion_length", None)
     args = Arguments(trainer, train, run, model, task_args, values, command)
-    _check(args, given)
+    _check(args, given, model_must_exist)
     return task, args
+
+
+def _without_secrets(command: str) -> str:
+    return re.sub(rf"(--(?:{'|'.join(SECRET)})[ =])\S+", r"\1…", command)
 
 
 def task_of(argv: list[str] | None) -> ModuleType:
@@ -255,7 +264,7 @@ def task_of(argv: list[str] | None) -> ModuleType:
 def _read_task(argv: list[str]) -> tuple[str, str | None, dict[str, Any], list[str]]:
     """(the task's name, the recipe's, its values without the task, the flags besides)."""
     path, file_values, flags = _read_config(argv)
-    flag_task, flags = _take_option(flags, "--task")
+    flag_task, flags = take_option(flags, "--task")
     named = file_values.pop("task", None)
     task_name = flag_task or named
     if task_name is None and {"-h", "--help"} & set(flags):
@@ -272,7 +281,7 @@ def load_command(argv: list[str], command: str, arguments: type, example: str) -
     """
     quiet_imports()
     path, file_values, flags = _read_config(argv)
-    _, flags = _take_option(flags, "--task")
+    _, flags = take_option(flags, "--task")
     file_values.pop("task", None)
     parser = _strict_parser(
         (arguments,), f"stonk {command}", (arguments.__doc__ or "").partition("\n")[0], f"stonk {command} {example}"
@@ -283,7 +292,7 @@ def load_command(argv: list[str], command: str, arguments: type, example: str) -
 
 def _read_config(argv: list[str]) -> tuple[str | None, dict[str, Any], list[str]]:
     """(the recipe's name, its values, the flags besides)."""
-    path, flags = _take_option(argv, "--config")
+    path, flags = take_option(argv, "--config")
     return path, read_yaml(path) if path else {}, flags
 
 
@@ -303,7 +312,7 @@ def _merge(
     return values | namespace, set(namespace)
 
 
-def _take_option(flags: list[str], option: str) -> tuple[str | None, list[str]]:
+def take_option(flags: list[str], option: str) -> tuple[str | None, list[str]]:
     """Take `option VALUE` or `option=VALUE` out of `flags`; the last one wins."""
     value, rest = None, []
     items = iter(flags)
@@ -371,13 +380,22 @@ def read_yaml(name: str) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _make_parser(trainer: str, task: ModuleType):
-    """TRL's parser over the dataclasses of this trainer and task; its errors are UserErrors."""
+def _dataclasses(trainer: str, task: ModuleType) -> tuple[type, ...]:
     from trl import GRPOConfig, ModelConfig, SFTConfig
 
     config = {"sft": (SFTRun, SFTConfig), "grpo": (GRPORun, GRPOConfig), "eval": (EvalRun,)}[trainer]
+    return *config, ModelConfig, task.Arguments
+
+
+def known_keys(trainer: str, task: ModuleType) -> set[str]:
+    """The keys a recipe of this trainer and task may have, under TRL's names."""
+    return {field.name for cls in _dataclasses(trainer, task) for field in fields(cls) if field.init}
+
+
+def _make_parser(trainer: str, task: ModuleType):
+    """TRL's parser over the dataclasses of this trainer and task; its errors are UserErrors."""
     parser = _strict_parser(
-        (*config, ModelConfig, task.Arguments),
+        _dataclasses(trainer, task),
         f"stonk {trainer}",
         "Every key of a recipe is a flag. Short forms: "
         + ", ".join(f"--{alias} ({key})" for alias, key in ALIASES.items()),
@@ -577,7 +595,7 @@ NOT_NEGATIVE = (
 MAY_BE_ZERO = {"eval": ["temperature"]}  # the most probable answer
 
 
-def _check(args: Arguments, given: set[str]) -> None:
+def _check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
     """Values and combinations that parse but cannot work. Each line says which keys, and what to set."""
     for part in (args.train, args.run, args.model):
         for key, value in vars(part).items():
@@ -612,14 +630,18 @@ def _check(args: Arguments, given: set[str]) -> None:
             raise UserError(
                 f"model_name_or_path: {NEW_MODEL}: RL needs a model that has learnt: train one with stonk sft"
             )
-    else:
+    elif model_must_exist:
         check_folder(model.model_name_or_path)
     _check_output(args.train.output_dir, [model.model_name_or_path])
     if args.train.max_steps == 0:
         raise UserError("max_steps: 0 trains nothing: leave it out for num_train_epochs, or give a positive number")
     resume = args.train.resume_from_checkpoint
-    if resume and not (Path(resume) / "trainer_state.json").is_file():
-        raise UserError(f"resume_from_checkpoint: {resume} is no checkpoint (no trainer_state.json in it)")
+    if resume and resume not in AUTO and not (Path(resume) / "trainer_state.json").is_file():
+        raise UserError(
+            f"resume_from_checkpoint: {resume} is no checkpoint (no trainer_state.json in it): give one, or auto for "
+            "the last one of output_dir"
+        )
+    _check_reporting(args.train.report_to)
     if (model.load_in_4bit or model.load_in_8bit) and not model.use_peft:
         raise UserError("load_in_4bit trains only through LoRA: set use_peft: true")
     if args.trainer == "grpo":
@@ -643,6 +665,18 @@ def _check_output(output_dir: str, models: list[str]) -> None:
             raise UserError(
                 f"output_dir: {output_dir} would overwrite the model {model}: give another folder with --out"
             )
+
+
+REPORTERS = {"tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"}  # the extra that brings each
+
+
+def _check_reporting(names: list[str] | str | None) -> None:
+    from importlib.util import find_spec
+
+    for name in [names] if isinstance(names, str) else names or []:
+        if name not in ("none", "all") and find_spec(REPORTERS.get(name, name)) is None:
+            extra = f"pip install 'stonk-trainer[{REPORTERS[name]}]'" if name in REPORTERS else "it is not installed"
+            raise UserError(f"report_to: {name}: {extra}; `none` keeps to the run's own files")
 
 
 def _check_weights(weights: list[float] | None, rewards: list[str]) -> None:

@@ -20,11 +20,11 @@ def main(argv: list[str] | None = None) -> None:
     task, args = load_recipe(argv, trainer="sft")  # strict; no trainer, model or dataset is touched before this line
 
     from transformers import set_seed
-    from trl import SFTTrainer
 
-    from stonk_trainer import callbacks, models
+    from stonk_trainer import callbacks, checkpoints, distributed, guards, models, trainers
 
     start_log()
+    distributed.shard_on_a_cpu_too()
     set_seed(args.train.seed)
     train = task.sft_dataset(args.task, "train")
     validation = task.sft_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
@@ -34,26 +34,30 @@ def main(argv: list[str] | None = None) -> None:
             return  # data and sizes are checked, and a new model fits its codec
         name = models.write_new(lambda path: task.new_model(args.task, path, args.train.seed), folder / "new_model")
     source = name, folder, args.model.model_revision
-    tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False), args.model.model_revision)
+    trust = {"trust_remote_code": args.train.trust_remote_code}
+    tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False, **trust), source[2], **trust)
     task.check_tokenizer(args.task, tokenizer, name)
     train = whole_rows(train, tokenizer, args.train.max_length, "training")
     validation = validation and whole_rows(validation, tokenizer, args.train.max_length, "validation")
+    resumed = checkpoints.resume_point(args.train.resume_from_checkpoint, folder)
     if args.run.dry_run:
         return
 
-    callbacks.open_run(args)
+    callbacks.open_run(args, resumed)
     args.train.model_init_kwargs = models.loading_options(args.model) | (args.train.model_init_kwargs or {})
-    small = len(tokenizer) <= callbacks.SmallVocabularySFTTrainer.LARGEST
-    trainer = (callbacks.SmallVocabularySFTTrainer if small else SFTTrainer)(
-        model=models.locate_model(*source),
-        **models.training_form(args.model),
-        processing_class=tokenizer,
-        args=args.train,
-        train_dataset=train,
-        eval_dataset=validation,
-    )
+    small = len(tokenizer) <= trainers.SmallVocabularySFTTrainer.LARGEST
+    model = models.locate_model(*source, **trust)
+    with models.reading(model):
+        trainer = (trainers.SmallVocabularySFTTrainer if small else trainers.SupervisedTrainer)(
+            model=model,
+            **models.training_form(args.model),
+            processing_class=tokenizer,
+            args=args.train,
+            train_dataset=train,
+            eval_dataset=validation,
+        )
     callbacks.watch(trainer)
-    trainer.train(resume_from_checkpoint=args.train.resume_from_checkpoint)
+    guards.train(trainer, resumed, args)
     best = models.save_best(trainer)
     task.add_to_model(args.task, best)
     log.info("saved %s", best)
@@ -65,7 +69,7 @@ def whole_rows(rows, tokenizer, max_length: int | None, what: str):
     TRL would cut them, and a row whose end is cut off teaches to give no answer. Raises UserError when none is left,
     and for rows without a token to learn from.
     """
-    prompt_lengths, lengths = _token_lengths(rows, tokenizer)
+    prompt_lengths, lengths = token_lengths(rows, tokenizer)
     empty = int((lengths <= prompt_lengths).sum())
     if empty:
         raise UserError(f"{empty} of {len(lengths)} {what} rows have no token to learn from: take them out of the data")
@@ -87,19 +91,28 @@ def whole_rows(rows, tokenizer, max_length: int | None, what: str):
     return rows
 
 
-def _token_lengths(rows, tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens of each row's prompt, tokens of each row); rows of tokens have no prompt."""
+def token_lengths(rows, tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens of each row's prompt, tokens of each row). Rows of tokens have no prompt, rows to answer nothing else."""
     if "input_ids" in rows.column_names:
         lengths = np.array([len(ids) for ids in rows["input_ids"]])
         return np.zeros_like(lengths), lengths
+    if "completion" not in rows.column_names:
+        prompts = [ids for batch in rows.iter(1000) for ids in _prompt_ids(batch["prompt"], tokenizer)]
+        lengths = np.array([len(ids) for ids in prompts])
+        return lengths, lengths
     prompt_lengths, lengths = [], []
     for batch in rows.iter(1000):
         wholes = [prompt + completion for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True)]
-        opened = tokenizer.apply_chat_template(batch["prompt"], add_generation_prompt=True, return_dict=True)
         whole_ids = tokenizer.apply_chat_template(wholes, return_dict=True)["input_ids"]
-        prompt_lengths += [len(ids) for ids in opened["input_ids"]]
+        prompt_lengths += [len(ids) for ids in _prompt_ids(batch["prompt"], tokenizer)]
         lengths += [len(ids) for ids in whole_ids]
     return np.array(prompt_lengths), np.array(lengths)
+
+
+def _prompt_ids(prompts: list, tokenizer) -> list[list[int]]:
+    if isinstance(prompts[0], str):
+        return tokenizer(prompts)["input_ids"]
+    return tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)["input_ids"]
 
 
 if __name__ == "__main__":

@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import copy
 import types
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
-from stonk_trainer.callbacks import ScoredGRPOTrainer
 from stonk_trainer.errors import UserError
 from stonk_trainer.terminal import log
+from stonk_trainer.trainers import ScoredGRPOTrainer
 
 
 def why_not(model, args) -> str | None:
@@ -37,6 +40,8 @@ def why_not(model, args) -> str | None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
     if kinds:
         return f"its cache does not keep every token ({', '.join(sorted(kinds))})"
+    if is_deepspeed_zero3_enabled():
+        return "DeepSpeed ZeRO 3 holds the weights in shards"
     if args.cache_implementation not in (None, "dynamic"):
         return f"cache_implementation is {args.cache_implementation}"
     return None
@@ -83,10 +88,21 @@ def _distinct(ids_BP: torch.Tensor, mask_BP: torch.Tensor) -> tuple[torch.Tensor
     return rows_B, ids_UP.contiguous(), mask_UP.contiguous()
 
 
-def decode(model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs):
+def decode(
+    model,
+    input_ids,
+    logits_processor,
+    stopping_criteria,
+    generation_config,
+    draws_BC=None,
+    together=False,
+    **model_kwargs,
+):
     """Sampling or greedy search as Transformers does it, each distinct prompt computed once; for `custom_generate`.
 
-    Rows that have ended leave the model's batch. Returns B x (P + C) tokens, padded after a row's end.
+    draws_BC: uniform numbers in [0, 1), one for each token to sample. together: this process goes on until all have
+    ended, as a model whose weights are spread over them needs. Rows that have ended leave the model's batch otherwise.
+    Returns B x (P + C) tokens, padded after a row's end.
     """
     mask_BP = model_kwargs.get("attention_mask")
     mask_BP = torch.ones_like(input_ids) if mask_BP is None else mask_BP  # None: nothing is padded
@@ -98,6 +114,7 @@ def decode(model, input_ids, logits_processor, stopping_criteria, generation_con
     cache.batch_select_indices(rows_B)
     mask_AL, position_A1, logits_AV = mask_UP[rows_B], positions_UP[rows_B, -1:], output.logits[rows_B, -1]
     alive_A = torch.arange(len(input_ids), device=input_ids.device)
+    going_A = torch.ones_like(alive_A, dtype=torch.bool)
     ends = torch.tensor(generation_config.eos_token_id, device=input_ids.device)
     length = input_ids.shape[1]
     found_BL = input_ids.new_full((len(input_ids), generation_config.max_length), generation_config.pad_token_id)
@@ -108,22 +125,38 @@ def decode(model, input_ids, logits_processor, stopping_criteria, generation_con
         logits_BV[alive_A] = logits_AV.float()
         scores_AV = logits_processor(found_BL[:, :length], logits_BV)[alive_A]
         if generation_config.do_sample:
-            next_A1 = torch.multinomial(scores_AV.softmax(-1), 1)
+            next_A1 = _drawn(scores_AV.softmax(-1), draws_BC[alive_A, length - input_ids.shape[1]])
         else:
             next_A1 = scores_AV.argmax(-1, keepdim=True)
+        next_A1[~going_A] = generation_config.pad_token_id  # rows that stay for the others' sake
         found_BL[alive_A, length] = next_A1[:, 0]
         length += 1
-        going = ~torch.isin(next_A1[:, 0], ends)
-        if length == found_BL.shape[1] or not going.any():
+        going_A = going = going_A & ~torch.isin(next_A1[:, 0], ends)
+        if length == found_BL.shape[1] or not _anywhere(going.any(), together):
             return found_BL[:, :length]
         mask_AL = torch.cat([mask_AL, mask_AL[:, -1:]], 1)
-        if not going.all():
+        if not going.all() and not together:
+            going_A = going[going]
             alive_A, mask_AL, position_A1 = alive_A[going], mask_AL[going], position_A1[going]
             next_A1 = next_A1[going]
             cache.batch_select_indices(going.nonzero()[:, 0])
         position_A1 = position_A1 + 1
         known = {"attention_mask": mask_AL, "position_ids": position_A1, "past_key_values": cache}
         logits_AV = model(input_ids=next_A1, **known, use_cache=True, logits_to_keep=1).logits[:, -1]
+
+
+def _drawn(probabilities_AV: torch.Tensor, draws_A: torch.Tensor) -> torch.Tensor:
+    """A x 1 tokens by inversion: the first whose cumulated probability exceeds the draw."""
+    cumulated_AV = probabilities_AV.cumsum(-1, dtype=torch.float64)
+    found_A1 = torch.searchsorted(cumulated_AV, draws_A[:, None] * cumulated_AV[:, -1:], right=True)
+    return found_A1.clamp(max=probabilities_AV.shape[1] - 1)
+
+
+def _anywhere(here: torch.Tensor, together: bool) -> bool:
+    if together:
+        here = here.int()
+        torch.distributed.all_reduce(here, op=torch.distributed.ReduceOp.MAX)
+    return bool(here)
 
 
 class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
@@ -153,7 +186,9 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
             share_prompts(base)
             if self.ref_model is not None:
                 share_prompts(self.accelerator.unwrap_model(self.ref_model))
-            if self.args.gradient_checkpointing:
+            if self.is_fsdp_enabled:
+                log.info("sharded weights: prompts are shared in the rollout only")
+            elif self.args.gradient_checkpointing:
                 log.info("gradient_checkpointing keeps no cache: prompts are shared except in the gradient pass")
         rows = self.args.per_device_train_batch_size * self.args.steps_per_generation
         if resample_groups and rows % self.num_generations:
@@ -161,7 +196,8 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
                 "resample_groups needs whole groups of num_generations on each process: raise "
                 "per_device_train_batch_size or gradient_accumulation_steps"
             )
-        self._further = None  # prompts drawn for groups that taught nothing
+        self._rollouts = {"train": 0, "eval": 0}  # generations so far
+        self._further = 0  # prompts drawn so far for groups that taught nothing
 
     # --------------------------------------------------------------------------------------------- log-probabilities
 
@@ -177,7 +213,7 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         **inputs,
     ):
         """As TRL's, through the shared prompt. Rows of one group may stand anywhere in the batch."""
-        checkpointed = torch.is_grad_enabled() and self.args.gradient_checkpointing
+        checkpointed = torch.is_grad_enabled() and self.args.gradient_checkpointing or self.is_fsdp_enabled
         other = compute_aux_loss or any(value is not None for value in inputs.values())
         if not self.shares or checkpointed or other:
             return super()._get_per_token_logps_and_entropies(
@@ -233,7 +269,7 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
                 input_ids=ids_BP,
                 attention_mask=mask_BP,
                 generation_config=self.generation_config,
-                custom_generate=decode,
+                custom_generate=partial(decode, draws_BC=self._draws(len(prompt_ids)), together=self.is_fsdp_enabled),
             )
         ends = set(self.eos_token_ids)
         completions = []
@@ -241,6 +277,18 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
             length = next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))
             completions.append(ids[:length])
         return completions, None
+
+    def _draws(self, rows: int) -> torch.Tensor:
+        """B x C uniform numbers for a rollout, from the seed, its number and the row's place over all processes.
+
+        So the samples are the same however the rows of a batch are spread over processes and accumulation.
+        """
+        mode = "train" if self.model.training else "eval"
+        first, length = self.accelerator.process_index * rows, self.generation_config.max_new_tokens
+        seeds = [[self.args.seed, mode == "train", self._rollouts[mode], first + row] for row in range(rows)]
+        self._rollouts[mode] += 1
+        draws_BC = np.array([np.random.default_rng(seed).random(length) for seed in seeds])
+        return torch.from_numpy(draws_BC).to(self.accelerator.device)
 
     # --------------------------------------------------------------------------------------------- batches of groups
 
@@ -299,14 +347,20 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
 
     def _further_inputs(self, prompts: int) -> list[dict]:
         """Rows of the training data in an order of their own, each `num_generations` times."""
-        if self._further is None:
-            seed = self.args.seed + 1 + self.accelerator.process_index
-            generator = torch.Generator().manual_seed(seed)
-            self._further = (
-                i for _ in iter(int, 1) for i in torch.randperm(len(self.train_dataset), generator=generator).tolist()
-            )
-        rows = [self.train_dataset[next(self._further)] for _ in range(prompts)]
+        rows, size = [], len(self.train_dataset)
+        for drawn in range(self._further, self._further + prompts):
+            seed = [self.args.seed, self.accelerator.process_index, drawn // size]
+            order = np.random.default_rng(seed).permutation(size)
+            rows.append(self.train_dataset[int(order[drawn % size])])
+        self._further += prompts
         return [copy.copy(row) for row in rows for _ in range(self.num_generations)]
+
+    def _progress(self):
+        return super()._progress() | {"further": self._further, "rollouts": self._rollouts}
+
+    def _go_on(self, progress):
+        super()._go_on(progress)
+        self._further, self._rollouts = progress["further"], progress["rollouts"]
 
     def _compute_loss(self, model, inputs):
         """TRL's loss, over the rows that have a gradient when others are skipped; their zeros count in its means."""

@@ -78,7 +78,7 @@ def speaking_tokenizer(spoken):
     return tokenizer
 
 
-def write_speaking_model(folder, tokenizer, spoken):
+def write_speaking_model(folder, tokenizer, spoken, width=32):
     """A random two-layer Qwen2 that says one of the texts `spoken`, each as often as another, and stops.
 
     One dimension of the embedding is the same for all tokens, so that its column in the output layer is a bias; another
@@ -90,8 +90,8 @@ def write_speaking_model(folder, tokenizer, spoken):
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -125,6 +125,14 @@ def tiny_model_folder(tmp_path_factory, tiny_tokenizer):
     """A model that says UP or DOWN, each half of the time, and stops."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     write_speaking_model(folder, tiny_tokenizer, SPOKEN.values())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wide_model_folder(tmp_path_factory, tiny_tokenizer):
+    """The same at a width that 4-bit blocks of 64 weights fit."""
+    folder = tmp_path_factory.mktemp("models") / "wide"
+    write_speaking_model(folder, tiny_tokenizer, SPOKEN.values(), width=128)
     return folder
 
 

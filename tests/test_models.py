@@ -130,14 +130,6 @@ def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(tiny_adap
     assert not (folder / "stale").exists() and (folder / "config.json").exists()
 
 
-def test_the_merge_command_writes_a_model_and_keeps_what_exists(tiny_adapter_folder, tmp_path, capsys):
-    output = tmp_path / "merged"
-    models.merge_main([str(tiny_adapter_folder), str(output)])
-    assert str(output) in capsys.readouterr().out and (output / "config.json").is_file()
-    with pytest.raises(UserError, match="exists already"):
-        models.merge_main([str(tiny_adapter_folder), str(output)])
-
-
 def test_the_tokenizer_pads_on_the_left(tiny_model_folder):
     tokenizer = models.load_tokenizer(str(tiny_model_folder))
     assert tokenizer.padding_side == "left" and tokenizer.pad_token is not None

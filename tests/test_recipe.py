@@ -20,7 +20,9 @@ COMMAND_OF = {
     "rs_generate": ("sample", Rejection),
     "r1/eval": ("eval", Benchmarks),
 }
-ALL = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "tasks")  # those are lm-eval's
+ALL = sorted(
+    path for path in RECIPES.rglob("*.yaml") if path.parent.name not in ("tasks", "accelerate")
+)  # those are lm-eval's and accelerate's
 
 
 def command_of(path):

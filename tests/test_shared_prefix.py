@@ -8,9 +8,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
-from stonk_trainer.callbacks import ScoredGRPOTrainer
 from stonk_trainer.errors import UserError
 from stonk_trainer.shared_prefix import SharedPrefixGRPOTrainer, why_not
+from stonk_trainer.trainers import ScoredGRPOTrainer
 
 GROUP, PROMPTS = 4, 3
 LENGTHS = (5, 9, 2)  # words of the prompts, so that some are padded on the left

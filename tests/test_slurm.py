@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,27 @@ def test_two_nodes_train_together_with_one_process_each(slurm, submit, tmp_path)
     environment = json.loads((tmp_path / "run/sft/environment.json").read_text())
     assert environment["world_size"] == 2
     assert Path(out).read_text().count("training: 1 steps") == 1
+
+
+def test_a_job_told_to_stop_saves_goes_back_into_the_queue_and_goes_on(slurm, submit, adding_model_folder, tmp_path):
+    """TERM to the batch script, as before its time is up or when it is preempted."""
+    steps = f"--model {adding_model_folder} {SMALL} --max_steps 60 --logging_steps 1 --per_device_train_batch_size 2"
+    command = ["sbatch", "--parsable", "--export=ALL", "--output", str(tmp_path / "%x.out"), "slurm/sft.sbatch"]
+    number = submit(*command, EXTRA_SFT=f"{steps} --max_length 512").strip()
+    log = tmp_path / "run/sft/training.log"
+    until = time.monotonic() + 120
+    while not (log.exists() and "step 2/60" in log.read_text()) and time.monotonic() < until:
+        time.sleep(0.1)
+    slurm.run("scancel", "--signal=TERM", "--batch", number)
+    while slurm.job(number)["Restarts"] != "1" and time.monotonic() < until:
+        time.sleep(0.1)
+    slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now")  # Slurm would wait two minutes
+    (job,) = slurm.finish([number])
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), log.read_text()
+    said = re.search(r"stopped by SIGTERM at step (\d+)", log.read_text())
+    assert f"resuming from {tmp_path}/run/sft/checkpoint-{said[1]}" in log.read_text()
+    lines = [json.loads(line) for line in (tmp_path / "run/sft/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 61))
 
 
 @pytest.mark.skipif(not os.access("/usr/bin/shellcheck", os.X_OK), reason="shellcheck is not installed")

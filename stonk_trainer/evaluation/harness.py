@@ -80,8 +80,8 @@ def main(argv: list[str]) -> None:
     from stonk_trainer import models
 
     start_log()
-    for name in run.models:
-        models.check_folder(name)
+    for name in run.models:  # before lm-eval is imported, which takes seconds
+        models.locate_model(name, run.output_dir, merge=False)
     tasks = _task_manager(run)
     output = make_folder(run.output_dir, "output_dir")
     paths = {name: models.locate_model(name, output / f"model_{i}") for i, name in enumerate(run.models, start=1)}

@@ -62,7 +62,7 @@ def read_runs(run_dir: Path) -> tuple[list[Stage], list[Evaluation]]:
         raise UserError(f"{run_dir} not found: give the folder of a run, such as runs/demo")
     if not run_dir.is_dir():
         raise UserError(f"{run_dir} is a file: give the folder of the run, such as {run_dir.parent}")
-    folders = [run_dir, *sorted(f for f in run_dir.iterdir() if f.is_dir())]
+    folders = [run_dir, *sorted(f for f in run_dir.iterdir() if f.is_dir() and not f.name.startswith("."))]
     stages, evaluations = [], []
     for folder in folders:
         name = folder.resolve().name if folder == run_dir else folder.name

@@ -10,7 +10,7 @@ from rich.table import Table
 
 def print_summary(summary: dict) -> None:
     """Print a summary as `evaluate.judge` makes it: answers, forecasts, differences, backtest."""
-    console = Console()
+    console = Console(markup=False)  # a name may hold brackets
     models, forecasters = summary["models"], {**summary["models"], **summary["baselines"]}
     names = dict(zip(forecasters, short_names(list(models)) + list(summary["baselines"]), strict=True))
     if any("reward_mean" in s for s in models.values()):

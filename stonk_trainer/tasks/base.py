@@ -72,6 +72,10 @@ class Task(Protocol):
         """TRL reward functions in the order of `args.reward`; `__name__` is the reward's name."""
 
     @staticmethod
+    def example_answers(args: Any, row: Row) -> dict[str, str]:
+        """Answers to `row` by what they are; the first is a good one, and `stonk check` shows what each earns."""
+
+    @staticmethod
     def record(args: Any, row: Row, completion: str) -> Row:
         """What one answer to `row` amounts to, by the same parser the rewards use: the columns of the run log."""
 

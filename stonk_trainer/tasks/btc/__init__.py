@@ -184,6 +184,15 @@ def reward_functions(args: Arguments):
     return rewards.reward_functions(args.reward, dataset.codec_of(args), args.horizon, args.cost_bps)
 
 
+def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
+    """What came; one token all the time; what came, from its end to its beginning."""
+    from stonk_trainer.tasks.btc.tokens import to_text
+
+    future = list(row["future_tokens"])
+    answers = {"what came": future, "one token": [0] * len(future), "backwards": future[::-1]}
+    return {name: to_text(tokens) for name, tokens in answers.items()}
+
+
 def record(args: Arguments, row: dict[str, Any], completion: str) -> dict[str, Any]:
     """Columns of the run log: the row, and the direction and size of the sampled path over the whole horizon."""
     from stonk_trainer.tasks.btc import dataset

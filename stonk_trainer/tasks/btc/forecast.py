@@ -188,7 +188,7 @@ def draw_fan(
     axes.axvline(0, color="0.6", linewidth=0.8)
     axes.set_xlabel(f"days after {last}")
     axes.set_ylabel("price")
-    axes.set_title(f"{name}: {len(prices_NH)} paths of {horizon} days")
+    axes.set_title(f"{name}: {len(prices_NH)} paths of {horizon} days", parse_math=False)  # $ stands in tickers
     axes.legend(loc="best")
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.models import reading
 from stonk_trainer.tasks.btc.tokens import SPECIALS, make_tokenizer
 
 
@@ -58,7 +59,8 @@ def load_gpt(folder: str | Path):
     if not (Path(folder) / "config.json").is_file():
         raise UserError(f"model {folder} not found: give the folder of a model, such as runs/btc/sft/best_model")
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        with reading(folder):
+            return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"model {folder} cannot be read: {str(error).partition(chr(10))[0]}") from error
 

@@ -117,7 +117,7 @@ def draw(codec: Codec, series: TokenSeries, split: str, path: Path) -> None:
     top.plot(days, before, color="0.55", linewidth=1.5, label="returns")
     top.plot(days, after, color="tab:blue", linewidth=0.9, label="decoded")
     top.set_ylabel("daily log return (%)")
-    top.set_title(f"{series.name}, {split}: {codec.config.bits_per_day:g} bits per day")
+    top.set_title(f"{series.name}, {split}: {codec.config.bits_per_day:g} bits per day", parse_math=False)
     top.legend(loc="upper left", ncols=2)
     bottom.plot(days, after - before, color="tab:red", linewidth=0.8)
     bottom.set_ylabel("error (points)")

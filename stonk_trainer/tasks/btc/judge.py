@@ -342,7 +342,7 @@ def print_judgement(judgement: Judgement, heading: str = "") -> None:
     """Print the judgement within 80 columns; `heading` says what series and which days."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False)  # a name may hold brackets
     if heading:
         console.print(f"\n{heading}: {judgement.test_days:,} test days", style="bold", highlight=False)
     for horizon in judgement.horizons:

@@ -171,7 +171,7 @@ def _print(heading: str, titles: Sequence[str], rows: Sequence[tuple], digits: i
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False)  # a name may hold brackets
     console.print(f"\n{heading}", style="bold", highlight=False)
     table = Table(box=None, padding=(0, 1, 0, 0))
     for title in titles:

@@ -180,6 +180,22 @@ def reward_functions(args: Arguments):
     return verify.reward_functions(args.reward, args.max_completion_length, args.overlong_buffer)
 
 
+def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
+    """The gold answer in form; another one; the gold answer without a thought; nothing."""
+    from stonk_trainer.tasks.reasoning import thought
+
+    def stated(answer: str) -> str:
+        return f"The answer is \\boxed{{{answer}}}."
+
+    other = next(letter for letter in "AB" if letter != row["target"])
+    return {
+        "good": thought.join("This follows from the question.", stated(row["target"])),
+        "wrong": thought.join("This follows from the question.", stated(other)),
+        "without a thought": stated(row["target"]),
+        "empty": "",
+    }
+
+
 def record(args: Arguments, row: dict[str, Any], completion: str) -> dict[str, Any]:
     """Columns of the run log: the row, what was stated as the final answer, and whether it is right."""
     from stonk_trainer.tasks.reasoning import verify

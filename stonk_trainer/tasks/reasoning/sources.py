@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stonk_trainer.errors import UserError
+from stonk_trainer.errors import UserError, hub_error
 from stonk_trainer.tasks.reasoning import made, thought
 from stonk_trainer.tasks.reasoning.verify import KINDS, boxed
 
@@ -393,8 +393,8 @@ def from_hub(of: Source, split: str, seed: int | None = None, skip: int = 0) -> 
         yield from rows.skip(skip) if skip else rows
     except Exception as error:  # the Hub client's, the HTTP library's and datasets' own: all mean that nothing came
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{of.hub} ({split}) could not be read from the Hub: {type(error).__name__}: {reason}"
+        raise hub_error(
+            f"{of.hub} ({split}) could not be read from the Hub: {type(error).__name__}: {reason}", error
         ) from error
 
 

@@ -155,6 +155,21 @@ def reward_functions(args: Arguments):
     return rewards.reward_functions(args.reward, accuracy=args.accuracy, skew_aware=args.skew_aware)
 
 
+def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
+    """The right direction argued from the row's facts; the wrong one without a fact; nothing."""
+    import random
+
+    from stonk_trainer.tasks.stocks.facts import facts_from_json
+    from stonk_trainer.tasks.stocks.warmup import write_answer
+
+    wrong = "DOWN" if row["label"] == "UP" else "UP"
+    return {
+        "good": write_answer(facts_from_json(row["facts"]), row["label"], random.Random(args.sampling_seed)),
+        "bad": f"<think>\nI have a feeling.\n</think>\nPrediction: {wrong}\nExpected move: 1.0%\nConfidence: 90%",
+        "empty": "",
+    }
+
+
 def score(completion: str, row: dict[str, Any], **options) -> dict[str, Any]:
     """Each reward of one completion, its forecast and its claims; see `rewards.score`."""
     from stonk_trainer.tasks.stocks import rewards

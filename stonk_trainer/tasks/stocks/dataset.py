@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stonk_trainer.errors import UserError
+from stonk_trainer.errors import UserError, hub_error
 from stonk_trainer.tasks.prices import read_price_csv
 from stonk_trainer.tasks.stocks import Arguments
 from stonk_trainer.tasks.stocks.facts import (
@@ -104,7 +104,7 @@ def _read_deepstock(name: str, path: Path, split: str) -> pd.DataFrame:
             dataset = datasets.load_dataset(name, split=split)
     except Exception as error:  # the Hub client and the file readers raise dozens of kinds; all mean this
         reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"dataset_name: {name} cannot be read: {reason[:200]}") from error
+        raise hub_error(f"dataset_name: {name} cannot be read: {reason[:200]}", error) from error
     if isinstance(dataset.features.get("company_info"), datasets.Json):  # JSONL whose rows differ in their keys
         frame = pd.json_normalize(dataset.to_list(), max_level=2)
     else:

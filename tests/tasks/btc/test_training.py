@@ -1,6 +1,7 @@
 """From tokens to a model that was rewarded, through the commands as users type them, at sizes that take seconds."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -116,10 +117,17 @@ def test_rl_logs_every_sample_with_its_rewards_and_the_move_it_says(run_in_turn)
     assert "milestone" not in (run_in_turn / "rl/training.log").read_text()
 
 
+def test_a_check_shows_what_the_future_earns_and_what_another_does(run_in_turn, market_csv, stonk):
+    flags = f"--in {run_in_turn}/sft/best_model --out {run_in_turn}/other --csv {market_csv} --reward token_acc"
+    text = stonk("check", "btc/rl", *flags.split(), *RL)
+    earned = {m[1]: float(m[2]) for m in re.finditer(r"^  (what came|one token|backwards) +([\d.]+)", text, re.M)}
+    assert earned["what came"] == 1 > earned["one token"] and "no fault found" in text
+
+
 def test_rl_raises_the_reward_it_is_given(run_in_turn, market_csv, tmp_path, stonk):
     """Always the same context: the tokens that follow it are learnt by reward alone."""
     flags = f"--in {run_in_turn}/sft/best_model --out {tmp_path}/run --csv {market_csv} --max_train_samples 1"
-    steps = ["--steps", "40", "--batch-episodes", "1", "--num_generations", "64", "--lr", "1e-2", "--horizon", "2"]
+    steps = ["--steps", "60", "--batch-episodes", "1", "--num_generations", "64", "--lr", "1e-2", "--horizon", "2"]
     stonk("grpo", "--config", "btc/rl", *flags.split(), *RL, *steps)
     earned = logged(tmp_path / "run", "reward")
     assert np.mean(earned[:3]) < 0.2 and np.mean(earned[-3:]) > 0.8

@@ -73,8 +73,8 @@ def test_a_row_whose_end_would_be_cut_teaches_nothing(adding_model_folder, write
 
 
 def test_no_row_trains_on_its_prompt(run_sft, adding_model_folder, monkeypatch, tmp_path):
-    from stonk_trainer.callbacks import SmallVocabularySFTTrainer
     from stonk_trainer.models import load_tokenizer
+    from stonk_trainer.trainers import SmallVocabularySFTTrainer
 
     seen = []
 

@@ -1,0 +1,172 @@
+"""What keeps a run from being wasted while it trains: a signal saves, trouble is said once, an end is one line."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+
+import torch
+from transformers import TrainerCallback
+
+from stonk_trainer.callbacks import RunCallback, cannot_end
+from stonk_trainer.checkpoints import checkpoints
+from stonk_trainer.errors import UserError
+from stonk_trainer.models import reading
+from stonk_trainer.terminal import log
+
+
+def train(trainer, resumed: str | None, args) -> None:
+    """`trainer.train()`, that ends in one line where it cannot go on.
+
+    On SIGTERM or Ctrl-C the step is finished, a checkpoint written, and the process ends with 128 + the signal's number
+    (143, 130), which a batch system tells from a failure. `args`: the recipe's Arguments.
+    """
+    signals = StopSignals()
+    trainer.add_callback(signals)
+    with signals, reading(resumed or args.model.model_name_or_path):
+        try:
+            trainer.train(resume_from_checkpoint=resumed)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise UserError(
+                f"out of memory in step {trainer.state.global_step + 1}: {_advice(trainer, args)}"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                raise
+            last = next(iter(checkpoints(trainer.args.output_dir)), None)
+            raise UserError(
+                f"{error.filename or trainer.args.output_dir} cannot be written ({error.strerror}); "
+                f"the last checkpoint, {last or 'none so far'}, is whole: go on with --resume_from_checkpoint auto"
+            ) from error
+    if signals.caught:
+        log.info("stopped by %s at step %d; go on with --resume_from_checkpoint auto",
+                 signal.Signals(signals.caught).name, trainer.state.global_step)  # fmt: skip
+        sys.exit(128 + signals.caught)
+
+
+def what_to_shrink(config, args, *lengths) -> str:
+    """The settings that would save most memory, in the order to try them, with what each saves.
+
+    lengths: as `memory.estimate` takes them.
+    """
+    from stonk_trainer import memory
+
+    settings = memory.advice(config, args, *lengths)
+    told = [f"{setting} (about {_size(saved)} less)" for setting, saved in settings]
+    return "set, in this order, " + "; ".join(told) if told else "take a smaller model, or a larger device"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _advice(trainer, args) -> str:
+    """For the lengths this run has met: those of the batch that was too large are not known any more."""
+    prompt = trainer.args.max_length if args.trainer == "sft" else 512
+    completion = getattr(trainer.args, "max_completion_length", None) or 1
+    device = trainer.args.device.type
+    config = trainer.accelerator.unwrap_model(trainer.model).config
+    try:
+        return what_to_shrink(config, args, prompt or 1024, completion, trainer.args.world_size, device)
+    except UserError as error:  # a model that cannot be estimated
+        return f"lower per_device_train_batch_size and the lengths ({error})"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """PyTorch's allocator on a CPU has no error class of its own."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+class StopSignals(TrainerCallback):
+    """The first SIGTERM or Ctrl-C ends the run after its step, with a checkpoint; the second ends it at once.
+
+    Ranks stop together: a scheduler's signal need not reach all of them, nor in the same step.
+    """
+
+    def __init__(self):
+        self.caught = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._catch)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _catch(self, number, frame) -> None:
+        if self.caught:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.caught = number
+        log.warning("%s: saving after this step; once more ends at once", signal.Signals(number).name)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            caught = torch.tensor(self.caught, device=args.device)
+            torch.distributed.all_reduce(caught, op=torch.distributed.ReduceOp.MAX)
+            self.caught = int(caught)
+        if self.caught:
+            control.should_save = control.should_training_stop = True
+        return control
+
+
+class Warnings(RunCallback):
+    """Each sign of trouble once, when it has held over `PATIENCE` logs in a row: what it means and what to try."""
+
+    PATIENCE = 5
+    KEPT = ("said", "seen", "first_entropy")
+
+    # name: (whether a log shows it, what to say)
+    SIGNS = {
+        "no reward": (
+            lambda logs: logs.get("reward") == 0 and not logs.get("reward_std"),
+            "every reward is 0: the model learns nothing. Look at completions in the run log (`stonk score --log`): "
+            "unreadable answers want a longer warm-up (stonk sft) or a larger max_completion_length",
+        ),
+        "no variance": (
+            lambda logs: logs.get("frac_reward_zero_std", 0) >= 0.95,
+            "in nearly every group all rewards are equal: nothing to learn from. Raise num_generations or temperature, "
+            "or set resample_groups",
+        ),
+        "collapse": (
+            lambda logs: 0 <= logs.get("entropy_share", 1) < 0.1,
+            "the entropy is below a tenth of what it was: the model gives one answer to everything. Lower "
+            "learning_rate, raise beta or temperature, and go back to an earlier checkpoint",
+        ),
+        "cut off": (
+            lambda logs: logs.get("completions/clipped_ratio", 0) > 0.5,
+            "more than half of the answers are cut off at max_completion_length: raise it, or add a reward that "
+            "punishes length",
+        ),
+        "far away": (
+            lambda logs: (logs.get("kl") or 0) > 1,
+            "the KL to the reference is above 1 nat per token: the model has left what it knew. Raise beta or set "
+            "kl_target, lower learning_rate",
+        ),
+    }
+
+    def __init__(self):
+        self.said: list[str] = []
+        self.seen: dict[str, int] = {}
+        self.first_entropy: float | None = None
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        logs = dict(logs)
+        if logs.get("entropy") is not None:
+            self.first_entropy = self.first_entropy or logs["entropy"]
+            logs["entropy_share"] = logs["entropy"] / self.first_entropy if self.first_entropy > 0 else 1
+        if cannot_end(model):
+            logs["completions/clipped_ratio"] = 0  # a fixed horizon: every sample has all its tokens
+        for name, (shows, text) in self.SIGNS.items():
+            self.seen[name] = self.seen.get(name, 0) + 1 if shows(logs) else 0
+            if self.seen[name] == self.PATIENCE and name not in self.said:
+                self.said.append(name)
+                log.warning("warning at step %d: %s", state.global_step, text)

@@ -27,7 +27,7 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.models import check_folder
 from stonk_trainer.terminal import quiet_imports
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPES = Path(__file__).parent / "recipes"  # in a checkout a link to the folder beside the package
 
 # Names users know from other tools → TRL's key.
 ALIASES = {

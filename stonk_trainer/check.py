@@ -23,6 +23,7 @@ import numpy as np
 
 from stonk_trainer import recipe
 from stonk_trainer.errors import Unreachable, UserError, exits_cleanly
+from stonk_trainer.models import explained
 from stonk_trainer.terminal import log, quiet_imports, start_log
 
 USAGE = """usage: stonk check RECIPE [--key value ...]
@@ -90,7 +91,8 @@ def main(argv: list[str] | None = None) -> None:
     for title, section in SECTIONS.items():
         print(f"\n{title}")
         try:
-            section(run)
+            with explained(title):
+                section(run)
         except Unreachable as error:
             run.findings.unknown.append(str(error))
         except UserError as error:
@@ -156,8 +158,6 @@ def plan(run: Checked) -> None:
         _tell(f"rewards: {rewards}")
         kl = f"beta {train.beta:g} to the model it starts from" if train.beta else "none (beta 0)"
         _tell(f"KL: {kl}; loss {train.loss_type}; advantages scaled by {train.scale_rewards}")
-        if not any(weights):
-            raise UserError("reward_weights are all 0: nothing is rewarded")
     resumed = _resumed(run)
     if resumed:
         _tell(f"resumes from {resumed}")
@@ -188,13 +188,15 @@ def model(run: Checked) -> None:
     run.model = models.locate_model(
         args.model_name_or_path, run.args.train.output_dir, args.model_revision, merge=False, trust_remote_code=trust
     )
-    run.tokenizer = models.load_tokenizer(run.model, args.model_revision, trust)
-    run.task.check_tokenizer(run.args.task, run.tokenizer, args.model_name_or_path)
+    tokenizer = models.load_tokenizer(run.model, args.model_revision, trust)
+    run.task.check_tokenizer(run.args.task, tokenizer, args.model_name_or_path)
+    run.tokenizer = tokenizer
     try:
         run.config = AutoConfig.from_pretrained(run.model, revision=args.model_revision, trust_remote_code=trust)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"model {run.model}: config.json cannot be read: {reason}") from error
+    models.check_weights(run.model, args, trust)
     _tell(f"{run.model}: {_size(run.config)}")
 
 
@@ -340,9 +342,12 @@ def _show_rewards(run: Checked, row: dict) -> None:
 
 def step(run: Checked) -> None:
     """What one step is made of, and how many there are."""
+    from stonk_trainer import guards
+
     train, rows = run.args.train, len(run.rows.get("train", ()))
     batch = train.per_device_train_batch_size * train.gradient_accumulation_steps * run.processes
     devices = "1 device" if run.processes == 1 else f"{run.processes} devices"
+    guards.check_optimisation(train)
     made = f"{devices} x {train.per_device_train_batch_size} x accumulation {train.gradient_accumulation_steps}"
     if run.args.trainer == "grpo":
         prompts = batch / train.num_generations

@@ -87,10 +87,14 @@ def make_way(run: Path, resumed: str | None) -> None:
     shutil.rmtree(run / UNFINISHED, ignore_errors=True)
     if not old:
         return
-    shutil.rmtree(run / PREVIOUS, ignore_errors=True)
-    (run / PREVIOUS).mkdir()
+    before = run / PREVIOUS
+    if (run / "best_model") in old or not (before / "best_model").exists():  # a model gives way to a model only
+        shutil.rmtree(before, ignore_errors=True)
+    before.mkdir(exist_ok=True)
     for path in old:
-        path.rename(run / PREVIOUS / path.name)
+        if (before / path.name).is_dir():
+            shutil.rmtree(before / path.name)
+        path.rename(before / path.name)
     log.info("%s: files of an earlier run moved to %s", run, run / PREVIOUS)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.models import check_folder, load_tokenizer, locate_model, merge_adapter
+from stonk_trainer.models import check_folder, explained, load_tokenizer, locate_model, merge_adapter
 
 OTHERWISE = "merge to a folder instead (--to hf) and run llama.cpp's convert_hf_to_gguf.py on it"
 
@@ -43,7 +43,9 @@ def merge_main(argv: list[str] | None = None) -> None:
     if output.exists():
         raise UserError(f"{args.output} exists already: give a new {'folder' if args.to == 'hf' else 'file'}")
     if args.to == "hf":
-        print(f"merged model: {merge_adapter(model, output)}")
+        with explained(f"adapter {model} does not fit its base"):
+            merged = merge_adapter(model, output)
+        print(f"merged model: {merged}")
         return
     if output.suffix != ".gguf":
         raise UserError(f"{args.output}: give the name of a file that ends in .gguf")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.recipe import load_recipe
+from stonk_trainer.recipe import load_recipe, make_folder
 from stonk_trainer.terminal import log, start_log
 
 
@@ -33,15 +33,17 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False, **trust), source[2], **trust)
     task.check_tokenizer(args.task, tokenizer, source[0])
     check_batches(len(train), args.train)
+    guards.check_optimisation(args.train)
     resumed = checkpoints.resume_point(args.train.resume_from_checkpoint, args.train.output_dir)
     if args.run.dry_run:
         return
 
-    callbacks.open_run(args, resumed)
+    make_folder(args.train.output_dir, "output_dir")
     args.train.model_init_kwargs = models.loading_options(args.model) | (args.train.model_init_kwargs or {})
     model = models.locate_model(*source, **trust)
     run_log = Path(args.train.output_dir) / task.run_log_name(args.task)
-    with models.reading(model):
+    models.check_weights(model, args.model, **trust)
+    with models.explained("the trainer cannot be set up"), models.reading(model):
         trainer = SharedPrefixGRPOTrainer(
             model=model,
             **models.training_form(args.model),
@@ -65,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.run.kl_target is not None:
         trainer.add_callback(callbacks.AdaptiveKL(trainer, args.run.kl_target))
     callbacks.watch(trainer)
+    callbacks.open_run(args, resumed)
     guards.train(trainer, resumed, args)
     best = models.save_best(trainer)
     task.add_to_model(args.task, best)

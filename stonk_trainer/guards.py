@@ -7,12 +7,12 @@ import signal
 import sys
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from stonk_trainer.callbacks import RunCallback, cannot_end
 from stonk_trainer.checkpoints import checkpoints
 from stonk_trainer.errors import UserError
-from stonk_trainer.models import reading
+from stonk_trainer.models import explained, reading
 from stonk_trainer.terminal import log
 
 
@@ -22,29 +22,48 @@ def train(trainer, resumed: str | None, args) -> None:
     On SIGTERM or Ctrl-C the step is finished, a checkpoint written, and the process ends with 128 + the signal's number
     (143, 130), which a batch system tells from a failure. `args`: the recipe's Arguments.
     """
-    signals = StopSignals()
+    signals, begun = StopSignals(), _step_of(resumed)
     trainer.add_callback(signals)
     with signals, reading(resumed or args.model.model_name_or_path):
         try:
             trainer.train(resume_from_checkpoint=resumed)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
+                _explain_the_first_step(trainer, begun, error)
                 raise
             raise UserError(
                 f"out of memory in step {trainer.state.global_step + 1}: {_advice(trainer, args)}"
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                _explain_the_first_step(trainer, begun, error)
                 raise
             last = next(iter(checkpoints(trainer.args.output_dir)), None)
             raise UserError(
                 f"{error.filename or trainer.args.output_dir} cannot be written ({error.strerror}); "
                 f"the last checkpoint, {last or 'none so far'}, is whole: go on with --resume_from_checkpoint auto"
             ) from error
+        except UserError:
+            raise
+        except Exception as error:
+            _explain_the_first_step(trainer, begun, error)
+            raise
     if signals.caught:
         log.info("stopped by %s at step %d; go on with --resume_from_checkpoint auto",
                  signal.Signals(signals.caught).name, trainer.state.global_step)  # fmt: skip
         sys.exit(128 + signals.caught)
+
+
+def check_optimisation(train) -> None:
+    """Raise UserError for an optimiser or a schedule that cannot be made from TRL's config `train`."""
+    from transformers import Trainer, get_scheduler
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    with explained(f"optim: {train.optim} cannot be used"):
+        kind, options = Trainer.get_optimizer_cls_and_kwargs(train)
+    with explained(f"lr_scheduler_type: {train.lr_scheduler_type.value} cannot be used"):
+        optimiser = torch.optim.SGD([weight], lr=train.learning_rate)
+        get_scheduler(train.lr_scheduler_type, optimiser, 1, 10, scheduler_specific_kwargs=train.lr_scheduler_kwargs)
 
 
 def what_to_shrink(config, args, *lengths) -> str:
@@ -57,6 +76,19 @@ def what_to_shrink(config, args, *lengths) -> str:
     settings = memory.advice(config, args, *lengths)
     told = [f"{setting} (about {_size(saved)} less)" for setting, saved in settings]
     return "set, in this order, " + "; ".join(told) if told else "take a smaller model, or a larger device"
+
+
+def _step_of(checkpoint: str | None) -> int:
+    return TrainerState.load_from_json(f"{checkpoint}/trainer_state.json").global_step if checkpoint else 0
+
+
+def _explain_the_first_step(trainer, begun: int, error: Exception) -> None:
+    """A run that fails before its first checkpoint does so for its settings, which one line can say; later for ours."""
+    written = [folder for folder in checkpoints(trainer.args.output_dir) if _step_of(str(folder)) > begun]
+    if not written:
+        what = "the checkpoint does not fit this recipe and model" if begun and not trainer.state.global_step else ""
+        with explained(what or f"step {max(trainer.state.global_step, begun) + 1} failed"):
+            raise error
 
 
 def _size(count: int) -> str:

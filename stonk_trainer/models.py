@@ -44,15 +44,44 @@ def locate_model(
         with PartialState().main_process_first():
             if PartialState().is_main_process:
                 log.info("merging the adapter %s into its base", name)
-                merge_adapter(path, merged, trust_remote_code)
+                with explained(f"adapter {name} does not fit its base"):
+                    merge_adapter(path, merged, trust_remote_code)
         return str(merged)
     if name.startswith("embedded:"):
         with PartialState().main_process_first():
             return str(embedded_model(name))
     check_folder(name)
     located = str(path) if path.is_dir() else _on_the_hub(name, revision)
-    _check_code(located, revision, trust_remote_code)
+    with explained(f"model {name} cannot be read"):
+        _check_code(located, revision, trust_remote_code)
     return located
+
+
+def check_weights(located: str, args, trust_remote_code: bool = False) -> None:
+    """Raise UserError for a local model whose files do not hold the weights its config.json describes.
+
+    Transformers fills in at random what it does not find, and leaves out what it has no place for. Nothing is read but
+    the headers of the files. `args`: TRL's ModelConfig. A model on the Hub is not looked at.
+    """
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    if not Path(located).is_dir():
+        return
+    options = {**loading_options(args), "trust_remote_code": trust_remote_code, "device_map": "meta"}
+    with explained(f"model {located} cannot be loaded"), reading(located):
+        _, report = AutoModelForCausalLM.from_pretrained(located, **options, output_loading_info=True)
+    for kind, what in (
+        ("missing_keys", "not in its files"),
+        ("unexpected_keys", "in its files, but not of that model"),
+    ):
+        if report[kind]:
+            raise UserError(
+                f"model {located}: config.json describes other weights than its files hold: {len(report[kind])} are "
+                f"{what} (such as {sorted(report[kind])[0]}): copy the model again"
+            )
+    if (Path(located) / "generation_config.json").is_file():
+        with explained(f"model {located}: generation_config.json is wrong"):
+            GenerationConfig.from_pretrained(located).validate(strict=True)
 
 
 def _check_code(located: str, revision: str, trust_remote_code: bool) -> None:
@@ -73,6 +102,23 @@ def _check_code(located: str, revision: str, trust_remote_code: bool) -> None:
         ) from error
     except OSError:
         return
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Around what libraries do with the user's settings: an error of theirs ends in one line that begins with `what`.
+
+    With STONK_TRACEBACK=1 in the environment it is raised as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if os.environ.get("STONK_TRACEBACK"):
+            raise
+        text = next(iter(str(error).strip().splitlines()), "")
+        raise UserError(f"{what}: {type(error).__name__}: {text[:300]} (STONK_TRACEBACK=1 shows where)") from error
 
 
 @contextmanager
@@ -124,7 +170,8 @@ def _base_of(adapter: Path, trust_remote_code: bool = False) -> str:
     """Where the base model of an adapter is."""
     from peft import PeftConfig
 
-    base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or ""
+    with explained(f"adapter {adapter} cannot be read"):
+        base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or ""
     if (Path(base) / "adapter_config.json").is_file():
         raise UserError(f"{adapter} is an adapter on another adapter, {base}: merge that one first (stonk merge)")
     try:
@@ -141,9 +188,9 @@ def _base_of(adapter: Path, trust_remote_code: bool = False) -> str:
 def _on_the_hub(name: str, revision: str) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
-        return name
     try:
+        if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+            return name
         HfApi().model_info(name, revision=revision, timeout=10)
     except Exception as error:  # the Hub client's own errors, and those of whichever HTTP library it uses
         reason = f"no folder here, and not found on the Hub ({type(error).__name__})"
@@ -156,7 +203,6 @@ def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = 
 
     Raises UserError when there is none, or its chat template cannot be used.
     """
-    from jinja2 import TemplateError
     from transformers import AutoTokenizer
 
     try:
@@ -167,12 +213,16 @@ def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = 
             truncation_side="left",
             trust_remote_code=trust_remote_code,
         )
-    except (OSError, ValueError) as error:
-        raise UserError(f"model {name} has no tokenizer that can be read: {error}") from error
+        tokens = tokenizer("The close is 42.")["input_ids"]
+    except Exception as error:  # the readers of a dozen kinds of files, and whatever they meet in a broken one
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"model {name} has no tokenizer that can be read: {reason[:200]}") from error
+    if not tokens:
+        raise UserError(f"model {name}: its tokenizer makes nothing of a text: a file of it is missing")
     if isinstance(tokenizer.chat_template, str):
         try:  # in Jinja's sandbox, which a template cannot leave
             tokenizer.apply_chat_template([{"role": "user", "content": ""}], tokenize=False)
-        except TemplateError as error:
+        except Exception as error:  # whatever a template can do wrong
             raise UserError(f"model {name}: its chat template cannot be used: {error}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -50,6 +50,9 @@ EXAMPLES = {
     "eval": "stocks/demo/eval --models runs/demo/stage1/best_model",
 }
 
+JUST_MAPPINGS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "generation_kwargs", "model_init_kwargs")
+JUST_MAPPINGS += ("chat_template_kwargs", "dataset_kwargs")  # the others may also be a file's name
+
 SECRET = ("hub_token",)  # keys whose values stay out of a run's folder
 
 NEW_MODEL = "new"  # as model_name_or_path: random weights, of the sizes the task's keys say
@@ -238,6 +241,9 @@ def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = T
         _check_groups(parser, values | implied)
     here = {} if "use_cpu" in values or _has_accelerator() else {"use_cpu": True}  # of this machine, not of the recipe
     here |= {"ddp_find_unused_parameters": values.get("ddp_find_unused_parameters", False)}  # every parameter is used
+    for key, value in values.items():
+        if isinstance(value, str) and key in JUST_MAPPINGS:
+            raise UserError(f"{key}: {value} is not a mapping: write it as JSON, such as '{{\"key\": 1}}'")
     parts = _build(parser, values | implied | here, path)
     values = {"task": task_name, **values}
     if trainer == "eval":
@@ -376,7 +382,8 @@ def read_yaml(name: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, TypeError) as error:  # a day such as 2020-02-30, a key that is a mapping
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is `key: value` lines, this is {type(values).__name__}")
+        found = "empty" if values is None else f"a {type(values).__name__}"
+        raise UserError(f"{path} is {found}: a recipe is `key: value` lines, such as task: stocks")
     return {str(key): value for key, value in values.items()}
 
 
@@ -450,7 +457,10 @@ def _parse_file_value(parser, path: str, key: str, value: Any) -> Any:
     if isinstance(value, dict):
         if not _takes_mapping(parser, key):
             raise UserError(f"{path}: {key}: {value} is a mapping, but one value is expected")
-        words = [json.dumps(value)]
+        try:
+            words = [json.dumps(value)]
+        except (ValueError, TypeError) as error:  # an alias of itself, a date as a key
+            raise UserError(f"{path}: {key} is no mapping of plain values: {error}") from error
     elif isinstance(value, list):
         if not many:
             raise UserError(f"{path}: {key}: {value} is a list, but one value is expected")
@@ -560,7 +570,7 @@ def _build(parser, values: dict[str, Any], path: str | None) -> list[Any]:
         names = {f.name for f in fields(cls) if f.init}
         try:
             parts.append(cls(**{k: v for k, v in values.items() if k in names}))
-        except (ValueError, TypeError, ArithmeticError, ImportError, NotImplementedError) as error:
+        except (ValueError, TypeError, ArithmeticError, ImportError, NotImplementedError, OSError) as error:
             raise UserError(f"{path + ': ' if path else ''}{error}") from error
     return parts
 
@@ -592,6 +602,17 @@ NOT_NEGATIVE = (
     "beta seed cost_bps max_grad_norm weight_decay warmup_steps lora_dropout milestone_loss_std milestone_evaluations "
     "resample_groups"
 ).split()
+# Both ends belong to the range.
+RANGES = {
+    "learning_rate": (0, 10), "top_p": (0, 1), "min_p": (0, 1), "repetition_penalty": (0.01, 100), "top_k": (0, 1e7),
+    "lora_dropout": (0, 0.99), "lora_r": (1, 8192), "adam_beta1": (0, 0.9999999), "adam_beta2": (0, 0.9999999),
+    "adam_epsilon": (1e-30, 1), "seed": (0, 2**32 - 1), "data_seed": (0, 2**32 - 1), "max_steps": (-1, 10**9),
+    "save_total_limit": (1, 1e6), "num_iterations": (1, 1000), "steps_per_generation": (1, 1e6), "epsilon": (0, 1e6),
+    "dataloader_num_workers": (0, 1000), "label_smoothing_factor": (0, 1), "neftune_noise_alpha": (0, 1000),
+    "top_entropy_quantile": (0, 1), "delta": (0, 1e6), "pad_to_multiple_of": (1, 1e6), "save_steps": (1e-9, 1e9),
+    "eval_steps": (1e-9, 1e9), "logging_steps": (1e-9, 1e9), "temperature": (0, 100), "milestone_reward": (-1e9, 1e9),
+    "milestone_accuracy": (-1, 1), "milestone_coherence": (-1, 1e9),
+}  # fmt: skip
 MAY_BE_ZERO = {"eval": ["temperature"]}  # the most probable answer
 
 
@@ -604,7 +625,10 @@ def _check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
             zero = key in NOT_NEGATIVE or key in MAY_BE_ZERO.get(args.trainer, ())
             in_range = math.isfinite(value) and (value > 0 or (value == 0 and zero))
             if (key in POSITIVE or zero) and not in_range:
-                raise UserError(f"{key}: {value} must be {'0 or more' if zero else 'above 0'}")
+                raise UserError(f"{key}: {value} must be a finite number, {'0 or more' if zero else 'above 0'}")
+            low, high = RANGES.get(key, (-math.inf, math.inf))
+            if not low <= value <= high:
+                raise UserError(f"{key}: {value} must lie between {low:g} and {high:g}")
     model = args.model
     if args.trainer == "eval":
         models = [] if args.run.predictions or args.run.audit_rows else args.run.models
@@ -650,6 +674,8 @@ def _check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
             raise UserError("load_in_4bit and use_vllm do not go together: TRL would push packed 4-bit weights to vLLM")
         if not 0 < args.train.top_p <= 1:
             raise UserError(f"top_p: {args.train.top_p} must be above 0 and at most 1")
+        if args.train.remove_unused_columns:
+            raise UserError("remove_unused_columns: true takes away what the rewards read: leave it out")
         if args.run.kl_target is not None and args.train.beta == 0:
             raise UserError("kl_target steers beta, which is 0: set beta to its starting value, such as 0.05")
 
@@ -657,8 +683,15 @@ def _check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
 def _check_output(output_dir: str, models: list[str]) -> None:
     """The run's folder must be one that can be made, and saving into it must not replace a model it reads."""
     output = Path(output_dir).expanduser()
-    if output.exists() and not output.is_dir():
-        raise UserError(f"output_dir: {output_dir} is a file: give a folder")
+    try:
+        output.resolve()
+        if output.exists() and not output.is_dir():
+            raise UserError(f"output_dir: {output_dir} is a file: give a folder")
+        there = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    except (OSError, ValueError) as error:  # a name that is too long, a NUL
+        raise UserError(f"output_dir: {output_dir[:80]} cannot be a folder: {error}"[:300]) from error
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"output_dir: {output_dir} cannot be made: {there} is not a folder that can be written to")
     written = {(output / name).resolve() for name in (".", "best_model", "best_adapter", "merged_model")}
     for model in models:
         if Path(model).expanduser().is_dir() and Path(model).expanduser().resolve() in written:
@@ -683,3 +716,7 @@ def _check_weights(weights: list[float] | None, rewards: list[str]) -> None:
     if weights is not None and len(weights) != len(rewards):
         given, names = len(weights), ", ".join(rewards)
         raise UserError(f"reward_weights has {given} values for {len(rewards)} rewards ({names}): give one each")
+    if weights is not None and not all(map(math.isfinite, weights)):
+        raise UserError(f"reward_weights: {' '.join(map(str, weights))}: each must be a finite number")
+    if weights is not None and not any(weights):
+        raise UserError("reward_weights are all 0: nothing is rewarded")

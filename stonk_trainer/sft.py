@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.recipe import NEW_MODEL, load_recipe
+from stonk_trainer.recipe import NEW_MODEL, load_recipe, make_folder
 from stonk_trainer.terminal import log, start_log
 
 
@@ -39,15 +39,17 @@ def main(argv: list[str] | None = None) -> None:
     task.check_tokenizer(args.task, tokenizer, name)
     train = whole_rows(train, tokenizer, args.train.max_length, "training")
     validation = validation and whole_rows(validation, tokenizer, args.train.max_length, "validation")
+    guards.check_optimisation(args.train)
     resumed = checkpoints.resume_point(args.train.resume_from_checkpoint, folder)
     if args.run.dry_run:
         return
 
-    callbacks.open_run(args, resumed)
+    make_folder(args.train.output_dir, "output_dir")
     args.train.model_init_kwargs = models.loading_options(args.model) | (args.train.model_init_kwargs or {})
     small = len(tokenizer) <= trainers.SmallVocabularySFTTrainer.LARGEST
     model = models.locate_model(*source, **trust)
-    with models.reading(model):
+    models.check_weights(model, args.model, **trust)
+    with models.explained("the trainer cannot be set up"), models.reading(model):
         trainer = (trainers.SmallVocabularySFTTrainer if small else trainers.SupervisedTrainer)(
             model=model,
             **models.training_form(args.model),
@@ -57,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             eval_dataset=validation,
         )
     callbacks.watch(trainer)
+    callbacks.open_run(args, resumed)
     guards.train(trainer, resumed, args)
     best = models.save_best(trainer)
     task.add_to_model(args.task, best)

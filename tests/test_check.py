@@ -1,5 +1,6 @@
 """`stonk check`: what it says of runs that can work, and that it finds what is wrong with those that cannot."""
 
+import json
 import re
 import shutil
 
@@ -151,22 +152,15 @@ def test_nothing_is_written(check_stage1, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_faults_are_said_at_once(stonk, tiny_model_folder, capsys):
+def test_all_faults_are_said_at_once(stonk, tiny_model_folder, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model_folder, broken)
+    (broken / "tokenizer.json").write_text("{}")
     with pytest.raises(SystemExit):
-        stonk(
-            "check",
-            "stocks/demo/stage1",
-            "--model",
-            tiny_model_folder,
-            "--tickers",
-            "NOPE",
-            "--reward_weights",
-            "0",
-            "0",
-            "0",
-        )
+        stonk("check", "stocks/demo/stage1", "--model", broken, "--tickers", "NOPE")
     said = capsys.readouterr()
     assert "wrong: " in said.out and said.err.startswith("error: ")
+    assert "NOPE" in said.out + said.err and "tokenizer" in said.out + said.err
 
 
 def test_a_run_without_a_model_that_can_be_read_is_still_checked_otherwise(tmp_path, tiny_model_folder, refused):
@@ -174,3 +168,36 @@ def test_a_run_without_a_model_that_can_be_read_is_still_checked_otherwise(tmp_p
     shutil.copytree(tiny_model_folder, broken)
     (broken / "config.json").write_text("{")
     assert "broken" in refused("check", "stocks/demo/stage1", "--model", broken, "--max_train_samples", "40")
+
+
+def test_a_model_whose_files_hold_other_weights_is_refused_before_anything_is_made(
+    tiny_model_folder, tmp_path, refused
+):
+    """Transformers fills in at random what it does not find, and leaves out what it has no place for."""
+    for number, change in enumerate([("num_hidden_layers", 3), ("num_hidden_layers", 1), ("model_type", "llama")]):
+        model = tmp_path / f"model{number}"
+        shutil.copytree(tiny_model_folder, model)
+        config = json.loads((model / "config.json").read_text())
+        config.update([change], layer_types=None, architectures=None)
+        (model / "config.json").write_text(json.dumps(config))
+        flags = ["stocks/demo/stage1", "--model", model, "--max_train_samples", "40"]
+        assert "config.json describes other weights than" in refused("check", *flags)
+        out = tmp_path / "run"
+        assert "config.json describes other weights than" in refused("grpo", "--config", *flags, "--out", out)
+        assert not out.exists() or not list(out.iterdir())
+
+
+def test_a_run_that_cannot_start_leaves_the_finished_one_in_its_folder_alone(
+    tiny_model_folder, tmp_path, refused, stonk
+):
+    flags = ["--config", "stocks/demo/warmup", "--dtype", "float32", "--max_train_samples", "8", "--max_length", "1024"]
+    flags += ["--max_steps", "1", "--model", tiny_model_folder, "--out", tmp_path / "run"]
+    stonk("sft", *flags)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for wrong in (
+        ["--lora_target_modules", "nosuch"],
+        ["--optim", "lomo"],
+        ["--lr_scheduler_type", "cosine_with_min_lr"],
+    ):
+        assert refused("sft", *flags, *wrong)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before

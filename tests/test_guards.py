@@ -16,20 +16,29 @@ STAGE1 += "--max_completion_length 6 --logging_steps 1 --max_train_samples 40 --
 STAGE1 += "--eval_strategy no --load_best_model_at_end false".split()
 
 
+class Lines(logging.Handler):
+    """What is logged, line by line."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
 @pytest.fixture
-def said(caplog):
+def said():
     """What the callback says of a list of logs."""
 
     def say(logs, callback=None):
-        callback = callback or Warnings()
-        caplog.clear()
+        callback, heard = callback or Warnings(), Lines()
         logger = logging.getLogger("stonk_trainer")
-        logger.propagate = True
-        with caplog.at_level(logging.WARNING, "stonk_trainer"):
-            for step, values in enumerate(logs):
-                state = SimpleNamespace(is_world_process_zero=True, global_step=step + 1)
-                callback.on_log(None, state, None, logs={"loss": 0.0, **values})
-        return [record.getMessage() for record in caplog.records]
+        logger.handlers = [heard]
+        for step, values in enumerate(logs):
+            state = SimpleNamespace(is_world_process_zero=True, global_step=step + 1)
+            callback.on_log(None, state, None, logs={"loss": 0.0, **values})
+        return heard.lines
 
     return say
 

@@ -33,6 +33,19 @@ def check_rewards(names: Sequence[str], known: Sequence[str]) -> None:
         raise UserError(f"reward: {' '.join(names) or '(empty)'}: name each reward once, and at least one")
 
 
+def check_chat_template(tokenizer: Any, name: str) -> None:
+    """Raise UserError unless the model's template renders a system message and a user's, with their text."""
+    if tokenizer.chat_template is None:
+        raise UserError(f"model {name} has no chat template: start from an instruct model, or add chat_template.jinja")
+    messages = [{"role": "system", "content": "A forecaster."}, {"role": "user", "content": "Up or down?"}]
+    try:
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # whatever a template can do wrong
+        raise UserError(f"model {name}: its chat template cannot render a prompt: {error}") from error
+    if any(message["content"] not in text for message in messages):
+        raise UserError(f"model {name}: its chat template leaves out what it is given: take that of the model's origin")
+
+
 class Task(Protocol):
     """The contract between a task and `sft.py`, `grpo.py` and `evaluation/`."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import TaskArguments, check_rewards
+from stonk_trainer.tasks.base import TaskArguments, check_chat_template, check_rewards
 
 NOT_FOR: dict[str, str] = {}
 EVALUATION = "stonk_trainer.evaluation.harness"
@@ -149,8 +149,7 @@ def new_model(args: Arguments, folder: Path, seed: int) -> None:
 
 
 def check_tokenizer(args: Arguments, tokenizer, name: str) -> None:
-    if tokenizer.chat_template is None:
-        raise UserError(f"model {name} has no chat template, which prompts are written in: take an instruct model")
+    check_chat_template(tokenizer, name)
 
 
 def add_to_model(args: Arguments, folder: Path) -> None:

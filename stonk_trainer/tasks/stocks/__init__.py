@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import TaskArguments, check_rewards
+from stonk_trainer.tasks.base import TaskArguments, check_chat_template, check_rewards
 
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
@@ -112,8 +112,7 @@ def new_model(args: Arguments, folder: Path, seed: int) -> None:
 
 def check_tokenizer(args: Arguments, tokenizer, name: str) -> None:
     """The prompts are messages: they need a chat template."""
-    if tokenizer.chat_template is None:
-        raise UserError(f"model {name} has no chat template: start from an instruct model, or add chat_template.jinja")
+    check_chat_template(tokenizer, name)
 
 
 def add_to_model(args: Arguments, folder: Path) -> None:

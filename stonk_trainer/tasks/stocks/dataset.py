@@ -102,13 +102,13 @@ def _read_deepstock(name: str, path: Path, split: str) -> pd.DataFrame:
             dataset = datasets.load_dataset(builders.pop(), data_files=[str(file) for file in files], split="train")
         else:
             dataset = datasets.load_dataset(name, split=split)
+        if isinstance(dataset.features.get("company_info"), datasets.Json):  # JSONL whose rows differ in their keys
+            frame = pd.json_normalize(dataset.to_list(), max_level=2)
+        else:
+            frame = dataset.flatten(max_depth=3).to_pandas()
     except Exception as error:  # the Hub client and the file readers raise dozens of kinds; all mean this
         reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
         raise hub_error(f"dataset_name: {name} cannot be read: {reason[:200]}", error) from error
-    if isinstance(dataset.features.get("company_info"), datasets.Json):  # JSONL whose rows differ in their keys
-        frame = pd.json_normalize(dataset.to_list(), max_level=2)
-    else:
-        frame = dataset.flatten(max_depth=3).to_pandas()
     missing = [theirs for theirs, ours in _COLUMNS.items() if ours in _NEEDED and theirs not in frame]
     if missing:
         raise UserError(

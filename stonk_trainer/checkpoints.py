@@ -27,7 +27,7 @@ OF_A_RUN += ("milestone.json", "best_model", "best_adapter")
 def checkpoints(run: str | Path) -> list[Path]:
     """The checkpoints of a run's folder, the last first."""
     named = [path for path in Path(run).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted(named, key=_step, reverse=True)
+    return sorted(named, key=step_of, reverse=True)
 
 
 def damage(checkpoint: str | Path) -> str | None:
@@ -80,8 +80,8 @@ def resume_point(value: str | None, run: str | Path) -> str | None:
 def make_way(run: Path, resumed: str | None) -> None:
     """Move what an earlier run left in `run` into `.previous_run`: its later checkpoints, and if this one starts anew
     all of them, its logs and its model, so that nothing of it is taken for this run's."""
-    step = _step(Path(resumed)) if resumed else 0
-    old = [folder for folder in checkpoints(run) if _step(folder) > step]
+    step = step_of(Path(resumed)) if resumed else 0
+    old = [folder for folder in checkpoints(run) if step_of(folder) > step]
     if not resumed:
         old += [run / name for name in OF_A_RUN if (run / name).exists()]
     shutil.rmtree(run / UNFINISHED, ignore_errors=True)
@@ -98,7 +98,7 @@ def make_way(run: Path, resumed: str | None) -> None:
     log.info("%s: files of an earlier run moved to %s", run, run / PREVIOUS)
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
     """The step a checkpoint was written at: its name says so, or else its state."""
     named = re.fullmatch(r"checkpoint-(\d+)", checkpoint.name)
     return int(named[1]) if named else json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]

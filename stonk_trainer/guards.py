@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
+from pathlib import Path
 
 import torch
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback
 
 from stonk_trainer.callbacks import RunCallback, cannot_end
-from stonk_trainer.checkpoints import checkpoints
+from stonk_trainer.checkpoints import checkpoints, step_of
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import explained, reading
 from stonk_trainer.terminal import log
@@ -22,32 +24,17 @@ def train(trainer, resumed: str | None, args) -> None:
     On SIGTERM or Ctrl-C the step is finished, a checkpoint written, and the process ends with 128 + the signal's number
     (143, 130), which a batch system tells from a failure. `args`: the recipe's Arguments.
     """
-    signals, begun = StopSignals(), _step_of(resumed)
+    signals, begun = StopSignals(), step_of(Path(resumed)) if resumed else 0
     trainer.add_callback(signals)
-    with signals, reading(resumed or args.model.model_name_or_path):
+    with signals:
         try:
-            trainer.train(resume_from_checkpoint=resumed)
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                _explain_the_first_step(trainer, begun, error)
-                raise
-            raise UserError(
-                f"out of memory in step {trainer.state.global_step + 1}: {_advice(trainer, args)}"
-            ) from error
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-                _explain_the_first_step(trainer, begun, error)
-                raise
-            last = next(iter(checkpoints(trainer.args.output_dir)), None)
-            raise UserError(
-                f"{error.filename or trainer.args.output_dir} cannot be written ({error.strerror}); "
-                f"the last checkpoint, {last or 'none so far'}, is whole: go on with --resume_from_checkpoint auto"
-            ) from error
-        except UserError:
-            raise
+            with reading(resumed or args.model.model_name_or_path):
+                trainer.train(resume_from_checkpoint=resumed)
         except Exception as error:
-            _explain_the_first_step(trainer, begun, error)
-            raise
+            said = _in_words(error, trainer, begun, args)
+            if said is None:
+                raise
+            raise UserError(said) from error
     if signals.caught:
         log.info("stopped by %s at step %d; go on with --resume_from_checkpoint auto",
                  signal.Signals(signals.caught).name, trainer.state.global_step)  # fmt: skip
@@ -78,17 +65,27 @@ def what_to_shrink(config, args, *lengths) -> str:
     return "set, in this order, " + "; ".join(told) if told else "take a smaller model, or a larger device"
 
 
-def _step_of(checkpoint: str | None) -> int:
-    return TrainerState.load_from_json(f"{checkpoint}/trainer_state.json").global_step if checkpoint else 0
-
-
-def _explain_the_first_step(trainer, begun: int, error: Exception) -> None:
-    """A run that fails before its first checkpoint does so for its settings, which one line can say; later for ours."""
-    written = [folder for folder in checkpoints(trainer.args.output_dir) if _step_of(str(folder)) > begun]
-    if not written:
-        what = "the checkpoint does not fit this recipe and model" if begun and not trainer.state.global_step else ""
-        with explained(what or f"step {max(trainer.state.global_step, begun) + 1} failed"):
-            raise error
+def _in_words(error: Exception, trainer, begun: int, args) -> str | None:
+    """What ended a run that had made `begun` steps before it was resumed; None where a traceback has to say it."""
+    step, last = max(trainer.state.global_step, begun) + 1, next(iter(checkpoints(trainer.args.output_dir)), None)
+    if isinstance(error, UserError):
+        return None
+    if _out_of_memory(error):
+        return f"out of memory in step {step}: {_advice(trainer, args)}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        return (
+            f"{error.filename or trainer.args.output_dir} cannot be written ({error.strerror}); the last checkpoint, "
+            f"{last or 'none so far'}, is whole: go on with --resume_from_checkpoint auto"
+        )
+    if last is not None and step_of(last) > begun or os.environ.get("STONK_TRACEBACK"):
+        return None  # it did work with these settings: a fault of ours
+    text = next(iter(str(error).strip().splitlines()), "")[:300]
+    what = (
+        "the checkpoint does not fit this recipe and model"
+        if trainer.state.global_step < begun
+        else f"step {step} failed"
+    )
+    return f"{what}: {type(error).__name__}: {text} (STONK_TRACEBACK=1 shows where)"
 
 
 def _size(count: int) -> str:

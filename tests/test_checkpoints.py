@@ -208,3 +208,13 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tiny_model_folder, tmp_path
 
 def test_an_output_folder_that_cannot_be_written_is_one_line(tiny_model_folder, refused):
     assert "output_dir" in refused(*command(WARMUP, tiny_model_folder, "/proc/run"))
+
+
+@pytest.mark.parametrize("other", ["--lora_r 4", "--use_peft false", "--optim sgd"])
+def test_a_checkpoint_of_another_recipe_is_one_line(other, whole, tiny_model_folder, tmp_path, refused):
+    out = tmp_path / "run"
+    shutil.copytree(whole["sft"], out)
+    flags = ["--resume_from_checkpoint", str(out / "checkpoint-7"), *other.split()]
+    line = refused(*command(WARMUP, tiny_model_folder, out, *flags))
+    assert "is it of this recipe and model?" in line
+    assert (out / "best_model").exists() and (out / "checkpoint-7").exists()

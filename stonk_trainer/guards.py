@@ -80,11 +80,8 @@ def _in_words(error: Exception, trainer, begun: int, args) -> str | None:
     if last is not None and step_of(last) > begun or os.environ.get("STONK_TRACEBACK"):
         return None  # it did work with these settings: a fault of ours
     text = next(iter(str(error).strip().splitlines()), "")[:300]
-    what = (
-        "the checkpoint does not fit this recipe and model"
-        if trainer.state.global_step < begun
-        else f"step {step} failed"
-    )
+    resumes = begun and trainer.state.global_step <= begun
+    what = "going on from the checkpoint failed; is it of this recipe and model?" if resumes else f"step {step} failed"
     return f"{what}: {type(error).__name__}: {text} (STONK_TRACEBACK=1 shows where)"
 
 

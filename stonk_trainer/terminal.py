@@ -28,6 +28,7 @@ def start_log() -> None:
     transformers.utils.logging.set_verbosity_error()
     for name in ("peft", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # what it cannot read is said by our own line
     log.setLevel(logging.INFO)
     log.handlers.clear()
     log.propagate = False

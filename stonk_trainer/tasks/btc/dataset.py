@@ -89,11 +89,20 @@ def check_tokenizer(codec: Codec, tokenizer, name: str) -> None:
 
 
 def check_same_codec(codec: Codec, model: str | Path) -> None:
-    """Raise UserError when the copy in a model's folder is another codec: its tokens would mean other returns."""
+    """Raise UserError when the copy in a model's folder is another codec: its tokens would mean other returns, or its
+    dates would let the model be judged on days it was trained on."""
     inside = Path(model) / "codec"
     if not (inside / "config.json").is_file():
         return
-    weights, own = load_codec(inside).state_dict(), codec.state_dict()
+    before = load_codec(inside)
+    for name in ("train_end", "validation_end"):
+        theirs, ours = getattr(before.config, name), getattr(codec.config, name)
+        if theirs != ours:
+            raise UserError(
+                f"codec: its {name} is {ours}, and that of model {model} is {theirs}, which it was trained by: leave "
+                "--codec out, or train a model on this codec's tokens"
+            )
+    weights, own = before.state_dict(), codec.state_dict()
     if weights.keys() != own.keys() or not all(torch.equal(weights[name], own[name]) for name in own):
         raise UserError(
             f"codec: model {model} was trained on the tokens of another codec, the one in its folder: its tokens mean "

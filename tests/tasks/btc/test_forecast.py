@@ -379,6 +379,19 @@ def test_a_codec_with_other_codes_than_the_models_own_is_refused(
     assert not (tmp_path / "rl").exists()
 
 
+def test_a_codec_with_other_dates_than_the_models_own_is_refused(
+    refused, gpt_folder, random_codec, market_csv, tmp_path
+):
+    """A later train_end would train on days that the model's earlier stages are judged on."""
+    other = copy.deepcopy(random_codec())
+    other.config.train_end = "2021-01-31"
+    other.save_pretrained(tmp_path / "other")
+    rl = ("grpo", "--config", "btc/rl", "--in", gpt_folder(), "--codec", tmp_path / "other", "--out", tmp_path / "rl")
+    assert "codec: its train_end is 2021-01-31" in refused(
+        *rl, "--csv", market_csv, "--context-len", 16, "--horizon", 4
+    )
+
+
 def test_a_forecast_of_days_the_model_has_learnt_from_says_so(stonk, gpt_folder, market_csv, tmp_path):
     keys = ("forecast", "--model", gpt_folder(), "--csv", market_csv, "--context-len", 16, "--out", tmp_path)
     assert "what it remembers" in stonk(*keys, "--date", "2021-03-01")

@@ -12,11 +12,12 @@ echo "$(date '+%F %T') ${SLURM_JOB_NAME:-phase} (job ${SLURM_JOB_ID:-none}) on $
 # queue and its next run goes on from that checkpoint.
 STOPPED=
 stop() {
+    trap '' TERM # once is enough; Slurm sends another when it takes the job back
     STOPPED=1
     if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
         scancel --signal=TERM "$SLURM_JOB_ID"
     else
-        pkill -TERM -P "$LAUNCHED" || kill -TERM "$LAUNCHED" # the workers, or the one process there is
+        pkill -TERM -P "$LAUNCHED" || kill -TERM "$LAUNCHED" || true # the workers, or the one process there is
     fi
 }
 
@@ -50,7 +51,10 @@ launch() {
     if [ -n "$STOPPED" ]; then
         wait "$LAUNCHED" || true # the signal ended the first wait
         echo "stopped by a signal: back into the queue"
-        scontrol requeue "$SLURM_JOB_ID"
+        if scontrol requeue "$SLURM_JOB_ID"; then
+            # Slurm ends this script: if it ended by itself, its status could become the job's.
+            for _ in $(seq 120); do sleep 1 || true; done
+        fi
     fi
     return "$status"
 }

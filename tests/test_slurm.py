@@ -128,7 +128,7 @@ def test_a_job_told_to_stop_saves_goes_back_into_the_queue_and_goes_on(slurm, su
     while not (log.exists() and "step 2/60" in log.read_text()) and time.monotonic() < until:
         time.sleep(0.1)
     slurm.run("scancel", "--signal=TERM", "--batch", number)
-    while slurm.job(number)["Restarts"] != "1" and time.monotonic() < until:
+    while slurm.job(number)["JobState"] != "PENDING" and time.monotonic() < until:
         time.sleep(0.1)
     slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now")  # Slurm would wait two minutes
     (job,) = slurm.finish([number])

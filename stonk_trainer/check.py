@@ -21,9 +21,8 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from stonk_trainer import recipe
-from stonk_trainer.errors import Unreachable, UserError, exits_cleanly
-from stonk_trainer.models import explained
+from stonk_trainer import checkpoints, recipe
+from stonk_trainer.errors import Unreachable, UserError, exits_cleanly, explained
 from stonk_trainer.terminal import log, quiet_imports, start_log
 
 USAGE = """usage: stonk check RECIPE [--key value ...]
@@ -158,17 +157,9 @@ def plan(run: Checked) -> None:
         _tell(f"rewards: {rewards}")
         kl = f"beta {train.beta:g} to the model it starts from" if train.beta else "none (beta 0)"
         _tell(f"KL: {kl}; loss {train.loss_type}; advantages scaled by {train.scale_rewards}")
-    resumed = _resumed(run)
-    if resumed:
-        _tell(f"resumes from {resumed}")
+    checkpoints.resume_point(train.resume_from_checkpoint, train.output_dir)  # says which, or why none
     if model.load_in_4bit and not _has_gpu():
         run.doubt("4-bit weights on a CPU are about ten times slower than bf16: --load_in_4bit false")
-
-
-def _resumed(run: Checked) -> str | None:
-    from stonk_trainer import checkpoints
-
-    return checkpoints.resume_point(run.args.train.resume_from_checkpoint, run.args.train.output_dir)
 
 
 def model(run: Checked) -> None:
@@ -352,7 +343,6 @@ def step(run: Checked) -> None:
     if run.args.trainer == "grpo":
         prompts = batch / train.num_generations
         _tell(f"{made} = {batch} answers, {prompts:g} prompts of {train.num_generations} answers each")
-        per_step = prompts
         generated = train.generation_batch_size * run.processes / int(os.environ.get("WORLD_SIZE", 1))
         if rows and rows < generated / train.num_generations:
             raise UserError(
@@ -361,11 +351,14 @@ def step(run: Checked) -> None:
             )
     else:
         _tell(f"{made} = {batch} rows")
-        per_step = batch
     if not rows:
         run.steps = max(train.max_steps, 0)
         return
-    epoch = max(1, int(rows // per_step if run.args.trainer == "grpo" else -(-rows // per_step)))
+    if run.args.trainer == "grpo":  # a generation is learnt from in several steps, if the recipe says so
+        batches = rows // (generated // train.num_generations) * train.num_iterations * train.steps_per_generation
+        epoch = max(1, int(batches // train.gradient_accumulation_steps))
+    else:
+        epoch = -(-rows // batch)
     run.steps = train.max_steps if train.max_steps > 0 else int(np.ceil(epoch * train.num_train_epochs))
     tokens = run.steps * batch * run.row_tokens
     total = f", at most {tokens / 1e6:.3g}M tokens" if tokens else ""
@@ -413,7 +406,9 @@ def _disk(run: Checked, phases: dict) -> None:
     train, parts = run.args.train, phases["step"]
     weights = sum(size for part, size in parts.items() if part.startswith("weights"))
     checkpoint = (parts.get("LoRA") or weights) + parts.get("optimiser", 0)
-    saves = 0 if train.save_strategy == "no" else max(1, run.steps // int(max(train.save_steps, 1)))
+    every = train.save_steps if train.save_steps >= 1 else train.save_steps * run.steps
+    saves = {"no": 0, "epoch": np.ceil(train.num_train_epochs)}.get(train.save_strategy, run.steps // max(every, 1))
+    saves = int(saves) or int(train.save_strategy != "no")
     kept = min(saves, train.save_total_limit or saves)
     need = (kept + (kept > 0)) * checkpoint + weights
     folder = Path(train.output_dir).absolute()

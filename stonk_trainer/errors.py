@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -29,6 +30,32 @@ def hub_error(message: str, error: BaseException) -> UserError:
 # Of the Hub client and the HTTP libraries it has used, which are not imported here.
 _NO_ANSWER = {"ConnectError", "ConnectTimeout", "ReadTimeout", "ProxyError", "LocalEntryNotFoundError"}
 _NO_ANSWER |= {"OfflineModeIsEnabled"}
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, of at most 300 letters; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+
+
+def in_one_line(what: str, error: BaseException) -> str:
+    """What a library says of the user's settings, after what it is about."""
+    return f"{what}: {type(error).__name__}: {first_line(error)} (STONK_TRACEBACK=1 shows where)"
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Around what libraries do with the user's settings: an error of theirs ends in one line that begins with `what`.
+
+    With STONK_TRACEBACK=1 in the environment it is raised as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if os.environ.get("STONK_TRACEBACK"):
+            raise
+        raise UserError(in_one_line(what, error)) from error
 
 
 def exits_cleanly(main: Callable) -> Callable:

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.models import check_folder, explained, load_tokenizer, locate_model, merge_adapter
+from stonk_trainer.errors import UserError, exits_cleanly, explained, first_line
+from stonk_trainer.models import check_folder, load_tokenizer, locate_model, merge_adapter
 
 OTHERWISE = "merge to a folder instead (--to hf) and run llama.cpp's convert_hf_to_gguf.py on it"
 
@@ -344,12 +344,8 @@ def push(files: dict[str, Path], card: str, repo_id: str, private: bool, message
     except HfHubHTTPError as error:
         status = error.response.status_code
         hint = {401: ": log in with `hf auth login`", 403: ": the token needs write access to it"}.get(status, "")
-        reason = error.server_message or _first_line(error)
+        reason = error.server_message or first_line(error)
         raise UserError(f"the Hub refused {repo_id} (status {status}): {reason}{hint}") from error
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{repo_id} was not pushed: {_first_line(error.__cause__ or error)}: run it again") from error
+        raise UserError(f"{repo_id} was not pushed: {first_line(error.__cause__ or error)}: run it again") from error
     return str(url)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

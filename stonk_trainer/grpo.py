@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stonk_trainer.errors import UserError, exits_cleanly
+from stonk_trainer.errors import UserError, exits_cleanly, explained
 from stonk_trainer.recipe import load_recipe, make_folder
 from stonk_trainer.terminal import log, start_log
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     model = models.locate_model(*source, **trust)
     run_log = Path(args.train.output_dir) / task.run_log_name(args.task)
     models.check_weights(model, args.model, **trust)
-    with models.explained("the trainer cannot be set up"), models.reading(model):
+    with explained("the trainer cannot be set up"), models.reading(model):
         trainer = SharedPrefixGRPOTrainer(
             model=model,
             **models.training_form(args.model),

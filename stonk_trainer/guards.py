@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 
 from stonk_trainer.callbacks import RunCallback, cannot_end
 from stonk_trainer.checkpoints import checkpoints, step_of
-from stonk_trainer.errors import UserError
-from stonk_trainer.models import explained, reading
+from stonk_trainer.errors import UserError, explained, in_one_line
+from stonk_trainer.models import reading
 from stonk_trainer.terminal import log
 
 
@@ -45,11 +45,10 @@ def check_optimisation(train) -> None:
     """Raise UserError for an optimiser or a schedule that cannot be made from TRL's config `train`."""
     from transformers import Trainer, get_scheduler
 
-    weight = torch.nn.Parameter(torch.zeros(1))
     with explained(f"optim: {train.optim} cannot be used"):
-        kind, options = Trainer.get_optimizer_cls_and_kwargs(train)
+        Trainer.get_optimizer_cls_and_kwargs(train)
     with explained(f"lr_scheduler_type: {train.lr_scheduler_type.value} cannot be used"):
-        optimiser = torch.optim.SGD([weight], lr=train.learning_rate)
+        optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=train.learning_rate)
         get_scheduler(train.lr_scheduler_type, optimiser, 1, 10, scheduler_specific_kwargs=train.lr_scheduler_kwargs)
 
 
@@ -79,10 +78,9 @@ def _in_words(error: Exception, trainer, begun: int, args) -> str | None:
         )
     if last is not None and step_of(last) > begun or os.environ.get("STONK_TRACEBACK"):
         return None  # it did work with these settings: a fault of ours
-    text = next(iter(str(error).strip().splitlines()), "")[:300]
     resumes = begun and trainer.state.global_step <= begun
     what = "going on from the checkpoint failed; is it of this recipe and model?" if resumes else f"step {step} failed"
-    return f"{what}: {type(error).__name__}: {text} (STONK_TRACEBACK=1 shows where)"
+    return in_one_line(what, error)
 
 
 def _size(count: int) -> str:
@@ -156,7 +154,7 @@ class Warnings(RunCallback):
             "unreadable answers want a longer warm-up (stonk sft) or a larger max_completion_length",
         ),
         "no variance": (
-            lambda logs: logs.get("frac_reward_zero_std", 0) >= 0.95,
+            lambda logs: logs.get("frac_reward_zero_std", 0) >= 0.95 and logs.get("reward") != 0,
             "in nearly every group all rewards are equal: nothing to learn from. Raise num_generations or temperature, "
             "or set resample_groups",
         ),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from stonk_trainer.errors import UserError, hub_error
+from stonk_trainer.errors import UserError, explained, first_line, hub_error
 
 log = logging.getLogger(__name__)
 
@@ -105,23 +105,6 @@ def _check_code(located: str, revision: str, trust_remote_code: bool) -> None:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Around what libraries do with the user's settings: an error of theirs ends in one line that begins with `what`.
-
-    With STONK_TRACEBACK=1 in the environment it is raised as it is.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if os.environ.get("STONK_TRACEBACK"):
-            raise
-        text = next(iter(str(error).strip().splitlines()), "")
-        raise UserError(f"{what}: {type(error).__name__}: {text[:300]} (STONK_TRACEBACK=1 shows where)") from error
-
-
-@contextmanager
 def reading(name: str | Path) -> Iterator[None]:
     """Around what loads a model or a checkpoint: files that cannot be read end in one line.
 
@@ -201,7 +184,7 @@ def _on_the_hub(name: str, revision: str) -> str:
 def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = False):
     """The tokenizer of a located model, padding on the left as generation needs it.
 
-    Raises UserError when there is none, or its chat template cannot be used.
+    Raises UserError when there is none, or it makes nothing of a text.
     """
     from transformers import AutoTokenizer
 
@@ -215,15 +198,9 @@ def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = 
         )
         tokens = tokenizer("The close is 42.")["input_ids"]
     except Exception as error:  # the readers of a dozen kinds of files, and whatever they meet in a broken one
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"model {name} has no tokenizer that can be read: {reason[:200]}") from error
+        raise UserError(f"model {name} has no tokenizer that can be read: {first_line(error)}") from error
     if not tokens:
         raise UserError(f"model {name}: its tokenizer makes nothing of a text: a file of it is missing")
-    if isinstance(tokenizer.chat_template, str):
-        try:  # in Jinja's sandbox, which a template cannot leave
-            tokenizer.apply_chat_template([{"role": "user", "content": ""}], tokenize=False)
-        except Exception as error:  # whatever a template can do wrong
-            raise UserError(f"model {name}: its chat template cannot be used: {error}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -592,28 +592,36 @@ def _check_groups(parser, values: dict[str, Any]) -> None:
         )
 
 
-# Ranges that the libraries below do not check, or check only in the middle of a run.
-POSITIVE = (
-    "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps learning_rate temperature "
-    "num_train_epochs max_completion_length max_length lora_r lora_alpha kl_target stats_window "
-    "batch_size num_generations_eval lag trials batch_episodes"
-).split()
-NOT_NEGATIVE = (
-    "beta seed cost_bps max_grad_norm weight_decay warmup_steps lora_dropout milestone_loss_std milestone_evaluations "
-    "resample_groups"
-).split()
-# Both ends belong to the range.
+# Ranges that the libraries below do not check, or check only in the middle of a run. (: the end does not belong to it.
 RANGES = {
-    "learning_rate": (0, 10), "top_p": (0, 1), "min_p": (0, 1), "repetition_penalty": (0.01, 100), "top_k": (0, 1e7),
-    "lora_dropout": (0, 0.99), "lora_r": (1, 8192), "adam_beta1": (0, 0.9999999), "adam_beta2": (0, 0.9999999),
-    "adam_epsilon": (1e-30, 1), "seed": (0, 2**32 - 1), "data_seed": (0, 2**32 - 1), "max_steps": (-1, 10**9),
-    "save_total_limit": (1, 1e6), "num_iterations": (1, 1000), "steps_per_generation": (1, 1e6), "epsilon": (0, 1e6),
-    "dataloader_num_workers": (0, 1000), "label_smoothing_factor": (0, 1), "neftune_noise_alpha": (0, 1000),
-    "top_entropy_quantile": (0, 1), "delta": (0, 1e6), "pad_to_multiple_of": (1, 1e6), "save_steps": (1e-9, 1e9),
-    "eval_steps": (1e-9, 1e9), "logging_steps": (1e-9, 1e9), "temperature": (0, 100), "milestone_reward": (-1e9, 1e9),
-    "milestone_accuracy": (-1, 1), "milestone_coherence": (-1, 1e9),
-}  # fmt: skip
+    "(0, inf)": "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps num_train_epochs "
+    "max_completion_length max_length lora_alpha kl_target stats_window batch_size num_generations_eval lag trials "
+    "batch_episodes save_steps eval_steps logging_steps repetition_penalty adam_epsilon temperature",
+    "[0, inf)": "beta cost_bps max_grad_norm weight_decay warmup_steps milestone_loss_std milestone_evaluations "
+    "resample_groups top_k epsilon delta dataloader_num_workers neftune_noise_alpha",
+    "[1, inf)": "num_iterations steps_per_generation save_total_limit pad_to_multiple_of",
+    "(0, 10)": "learning_rate",
+    "(0, 1]": "top_p",
+    "[0, 1]": "min_p label_smoothing_factor top_entropy_quantile",
+    "[0, 1)": "lora_dropout adam_beta1 adam_beta2",
+    "[1, 8192]": "lora_r",
+    "[-1, 1000000000]": "max_steps",  # -1: as num_train_epochs says
+    "[0, 4294967295]": "seed data_seed",
+    "(-inf, inf)": "milestone_reward milestone_accuracy milestone_coherence",
+}
+RANGE_OF = {key: interval for interval, keys in RANGES.items() for key in keys.split()}
 MAY_BE_ZERO = {"eval": ["temperature"]}  # the most probable answer
+
+
+def _check_range(key: str, value: float, interval: str) -> None:
+    """Raise UserError for a number outside an interval such as "(0, 1]", and for one that is not finite."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    below = value < high if interval[-1] == ")" else value <= high
+    if math.isfinite(value) and above and below:
+        return
+    words = {"(0, inf)": "a finite number above 0", "[0, inf)": "a finite number, 0 or more"}
+    raise UserError(f"{key}: {value} must be {words.get(interval, f'in {interval}')}")
 
 
 def _check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
@@ -622,13 +630,9 @@ def _check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
         for key, value in vars(part).items():
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 continue
-            zero = key in NOT_NEGATIVE or key in MAY_BE_ZERO.get(args.trainer, ())
-            in_range = math.isfinite(value) and (value > 0 or (value == 0 and zero))
-            if (key in POSITIVE or zero) and not in_range:
-                raise UserError(f"{key}: {value} must be a finite number, {'0 or more' if zero else 'above 0'}")
-            low, high = RANGES.get(key, (-math.inf, math.inf))
-            if not low <= value <= high:
-                raise UserError(f"{key}: {value} must lie between {low:g} and {high:g}")
+            interval = "[0, inf)" if key in MAY_BE_ZERO.get(args.trainer, ()) else RANGE_OF.get(key)
+            if interval:
+                _check_range(key, value, interval)
     model = args.model
     if args.trainer == "eval":
         models = [] if args.run.predictions or args.run.audit_rows else args.run.models
@@ -672,8 +676,6 @@ def _check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
         _check_weights(args.train.reward_weights, args.task.reward)
         if args.train.use_vllm and (model.load_in_4bit or model.load_in_8bit):
             raise UserError("load_in_4bit and use_vllm do not go together: TRL would push packed 4-bit weights to vLLM")
-        if not 0 < args.train.top_p <= 1:
-            raise UserError(f"top_p: {args.train.top_p} must be above 0 and at most 1")
         if args.train.remove_unused_columns:
             raise UserError("remove_unused_columns: true takes away what the rewards read: leave it out")
         if args.run.kl_target is not None and args.train.beta == 0:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stonk_trainer.errors import UserError, exits_cleanly
+from stonk_trainer.errors import UserError, exits_cleanly, explained
 from stonk_trainer.recipe import NEW_MODEL, load_recipe, make_folder
 from stonk_trainer.terminal import log, start_log
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     small = len(tokenizer) <= trainers.SmallVocabularySFTTrainer.LARGEST
     model = models.locate_model(*source, **trust)
     models.check_weights(model, args.model, **trust)
-    with models.explained("the trainer cannot be set up"), models.reading(model):
+    with explained("the trainer cannot be set up"), models.reading(model):
         trainer = (trainers.SmallVocabularySFTTrainer if small else trainers.SupervisedTrainer)(
             model=model,
             **models.training_form(args.model),

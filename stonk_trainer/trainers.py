@@ -135,6 +135,11 @@ class CarefulTrainer(Trainer):
         texts = self.processing_class.batch_decode(ids) if ids is not None else []
         torch.save({"step": step, what: value, "texts": texts, "batch": tensors}, path)
         last = next(iter(checkpoints.checkpoints(self.args.output_dir)), None)
+        if not self.state.global_step and what == "loss":
+            raise UserError(
+                f"step {step}: the loss is {value} before anything was learnt: the model's weights or a setting of the "
+                f"loss are at fault; the batch is saved in {path} (torch.load)"
+            )
         raise UserError(
             f"step {step}: the {what} is {value}; nothing after the last checkpoint ({last or 'there is none'}) is "
             f"kept, and the batch is saved in {path} (torch.load). Lower learning_rate "

@@ -163,11 +163,33 @@ def test_all_faults_are_said_at_once(stonk, tiny_model_folder, tmp_path, capsys)
     assert "NOPE" in said.out + said.err and "tokenizer" in said.out + said.err
 
 
-def test_a_run_without_a_model_that_can_be_read_is_still_checked_otherwise(tmp_path, tiny_model_folder, refused):
+def test_a_run_whose_model_cannot_be_read_is_checked_otherwise(tmp_path, tiny_model_folder, stonk, capsys):
     broken = tmp_path / "broken"
     shutil.copytree(tiny_model_folder, broken)
     (broken / "config.json").write_text("{")
-    assert "broken" in refused("check", "stocks/demo/stage1", "--model", broken, "--max_train_samples", "40")
+    with pytest.raises(SystemExit):
+        stonk("check", "stocks/demo/stage1", "--model", broken, "--max_train_samples", "40")
+    said = capsys.readouterr()
+    assert "broken" in said.err and "train: 40 rows" in said.out and "what is earned" in said.out
+
+
+@pytest.mark.parametrize("more", ["", "--num_iterations 2", "--steps_per_generation 4"])
+def test_the_steps_that_are_said_are_those_that_are_made(more, check_stage1, tiny_model_folder, tmp_path, stonk):
+    flags = f"--max_steps -1 --num_train_epochs 1 --max_train_samples 9 --max_completion_length 6 {more}".split()
+    said = re.search(r"(\d+) steps in all", check_stage1(*flags))[1]
+    quick = "--dtype float32 --eval_strategy no --load_best_model_at_end false --save_strategy no".split()
+    out = stonk(
+        "grpo",
+        "--config",
+        "stocks/demo/stage1",
+        "--model",
+        tiny_model_folder,
+        *flags,
+        *quick,
+        "--out",
+        tmp_path / "run",
+    )
+    assert f"training: {said} steps" in out
 
 
 def test_a_model_whose_files_hold_other_weights_is_refused_before_anything_is_made(

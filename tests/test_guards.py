@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stonk_trainer import guards, trainers
+from stonk_trainer import trainers
 from stonk_trainer.guards import Warnings
 
 STAGE1 = "--config stocks/demo/stage1 --dtype float32 --indicators change_1d --max_eval_samples 4 --max_steps 7".split()
@@ -108,13 +108,6 @@ def test_the_forecasts_of_a_batch_are_measured_under_clear_names(tiny_model_fold
             sum(answer["direction"] == answer["label"] for answer in answers) / len(answers)
         )
         assert {"forecast/adaptation_gap", "completions/useful_token_share"} <= set(line)
-
-
-def test_an_advice_says_a_smaller_model_where_no_setting_helps(monkeypatch):
-    from stonk_trainer import memory
-
-    monkeypatch.setattr(memory, "advice", lambda *args: [])
-    assert guards.what_to_shrink(None, None) == "take a smaller model, or a larger device"
 
 
 def test_tensorboard_shows_what_the_trainer_and_the_forecasts_measure(tiny_model_folder, tmp_path, stonk):

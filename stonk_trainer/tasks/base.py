@@ -41,7 +41,7 @@ def check_chat_template(tokenizer: Any, name: str) -> None:
     try:
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     except Exception as error:  # whatever a template can do wrong
-        raise UserError(f"model {name}: its chat template cannot render a prompt: {error}") from error
+        raise UserError(f"model {name}: its chat template cannot be used: {error}") from error
     if any(message["content"] not in text for message in messages):
         raise UserError(f"model {name}: its chat template leaves out what it is given: take that of the model's origin")
 

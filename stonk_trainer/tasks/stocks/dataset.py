@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stonk_trainer.errors import UserError, hub_error
+from stonk_trainer.errors import UserError, first_line, hub_error
 from stonk_trainer.tasks.prices import read_price_csv
 from stonk_trainer.tasks.stocks import Arguments
 from stonk_trainer.tasks.stocks.facts import (
@@ -107,8 +107,9 @@ def _read_deepstock(name: str, path: Path, split: str) -> pd.DataFrame:
         else:
             frame = dataset.flatten(max_depth=3).to_pandas()
     except Exception as error:  # the Hub client and the file readers raise dozens of kinds; all mean this
-        reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
-        raise hub_error(f"dataset_name: {name} cannot be read: {reason[:200]}", error) from error
+        raise hub_error(
+            f"dataset_name: {name} cannot be read: {first_line(error.__cause__ or error)}", error
+        ) from error
     missing = [theirs for theirs, ours in _COLUMNS.items() if ours in _NEEDED and theirs not in frame]
     if missing:
         raise UserError(

@@ -7,6 +7,7 @@ trainer sees it, the rewards of a good, a bad and an empty answer, what a step i
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -267,14 +268,11 @@ def _show_learnt(run: Checked, row: dict) -> None:
     from rich.text import Text
 
     ids, mask = learnt(run.args.train, row, run.tokenizer)
-    console, text, last = Console(highlight=False, soft_wrap=True), Text(), False
-    for token, learns in zip(ids, mask, strict=True):
-        if learns != last and not console.is_terminal:
-            text.append("⟦" if learns else "⟧")
-        text.append(run.tokenizer.decode([token]), style="green" if learns else "dim")
-        last = learns
-    if last and not console.is_terminal:
-        text.append("⟧")
+    console, text = Console(highlight=False, soft_wrap=True), Text()
+    for learns, run_of in itertools.groupby(zip(ids, mask, strict=True), key=lambda pair: pair[1]):
+        part = run.tokenizer.decode([token for token, _ in run_of])  # together: a letter may be several tokens
+        marked = f"⟦{part}⟧" if learns and not console.is_terminal else part
+        text.append(marked, style="green" if learns else "dim")
     console.print(text)
     _tell(f"{sum(mask)} of {len(mask)} tokens are learnt ({'green' if console.is_terminal else 'between ⟦ and ⟧'})")
     if not any(mask):

@@ -10,7 +10,7 @@ echo "$(date '+%F %T') ${SLURM_JOB_NAME:-phase} (job ${SLURM_JOB_ID:-none}) on $
 
 # TERM (preemption, or the time limit: see --signal) makes the trainer save and stop; the job then goes back into the
 # queue and its next run goes on from that checkpoint.
-STOPPED= LAUNCHED=
+STOPPED="" LAUNCHED=""
 stop() {
     trap '' TERM # once is enough; Slurm sends another when it takes the job back
     STOPPED=1

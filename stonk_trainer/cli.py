@@ -19,6 +19,12 @@ COMMANDS = {
         "judge models on held-out dates",
         "--config stocks/demo/eval --models runs/demo/stage2/best_model",
     ),
+    "predict": (
+        "stonk_trainer.prediction",
+        "main",
+        "forecast with a trained model",
+        "--model runs/demo/stage2/best_model --csv AAPL.csv",
+    ),
     "score": (
         "stonk_trainer.evaluation.score",
         "main",
@@ -29,7 +35,7 @@ COMMANDS = {
     "data": (
         "stonk_trainer.data",
         "main",
-        "fetch prices, sample Dolci, prove a verifier",
+        "fetch prices, print rows, sample Dolci, prove a verifier",
         "fetch BTC-USD --out BTC-USD.csv",
     ),
     "sample": (

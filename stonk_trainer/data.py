@@ -2,12 +2,14 @@
 
 stonk data fetch BTC-USD --out BTC-USD.csv --start 2014-09-17
 stonk data verify gsm8k --path gsm8k_train.parquet
+stonk data rows stocks/demo/stage2 --split test > rows.jsonl
 stonk data dolci --output data/dolci.jsonl --target_rows 800000 --max_tokens 1500
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -51,6 +53,18 @@ def main(argv: list[str] | None = None) -> None:
     verify_parser.add_argument("--split", help="split, in upstream's name (default: the one the files hold, or train)")
     verify_parser.set_defaults(run=lambda args: verify(args.source, args.path, args.split))
 
+    rows_parser = commands.add_parser(
+        "rows",
+        help="the rows of a recipe, as JSON lines",
+        description="Print the rows a recipe's stage reads, as JSON lines: for `stonk predict --rows`, `stonk score`.",
+        epilog="example: stonk data rows stocks/demo/stage2 --split test --max_rows 100 > rows.jsonl",
+    )
+    rows_parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
+    rows_parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
+    rows_parser.add_argument("--max_rows", metavar="N", type=int, help="so many, drawn at random over the dates")
+    rows_parser.add_argument("--model", metavar="FOLDER", help="btc: the model whose codec makes the tokens")
+    rows_parser.set_defaults(run=lambda args: rows(args.recipe, args.split, args.max_rows, args.model))
+
     commands.add_parser("dolci", help="draw a stratified sample of Dolci-Think-SFT")  # for the list of commands
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["dolci"]:  # its flags are keys of a recipe
@@ -76,6 +90,19 @@ def verify(name: str, path: str | None, split: str | None) -> None:
     proof.print_proof(found, f"{name} {split}")
     if not found.holds:
         sys.exit(1)
+
+
+def rows(recipe: str, split: str, count: int | None = None, model: str | None = None) -> None:
+    """Print the RL rows of a recipe as JSON lines. Raises UserError for a recipe without rows, or a count below 1."""
+    from stonk_trainer.recipe import task_arguments
+
+    if count is not None and count < 1:
+        raise UserError(f"--max_rows: {count} must be at least 1")
+    chosen = {} if count is None else {"max_train_samples": count, "max_eval_samples": count}
+    task, args, values = task_arguments(recipe, **chosen)
+    args.model = model or values.get("model_name_or_path")
+    for row in task.rl_dataset(args, split):
+        print(json.dumps(row))
 
 
 def fetch(ticker: str, out: str | None = None, start: str | None = None, end: str | None = None) -> Path:

@@ -7,12 +7,15 @@ by batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from stonk_trainer import models
+import numpy as np
+
+from stonk_trainer import decoding, models
 from stonk_trainer.errors import UserError
 from stonk_trainer.terminal import log
 
@@ -58,22 +61,63 @@ class TransformersGenerator:
 
         if seed is not None:
             set_seed(seed)
-        texts = self.tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
-        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
-        # Said in full, because a model's own generation_config may ask for top-k, top-p and a repetition penalty.
-        how = {"repetition_penalty": 1.0, "do_sample": sampling.temperature > 0}
-        if sampling.temperature > 0:
-            how |= {"temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
+        inputs = self._inputs(prompts)
         with torch.inference_mode():
-            output_BT = self.model.generate(**inputs, max_new_tokens=sampling.max_tokens, **how)
+            output_BT = self.model.generate(**inputs, **_how(sampling))
+        return self._answers(output_BT[:, inputs["input_ids"].shape[1] :])
+
+    def samples(
+        self,
+        prompts: Sequence[Messages],
+        count: int,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        hear: Callable[[list[str]], None] | None = None,
+    ) -> list[list[Answer]]:
+        """`count` answers to each prompt, all together; each prompt is read once where the model allows it.
+
+        seeds: one per prompt, and all that its answers depend on beside model and prompt, up to the rounding of other
+        batches. hear: called after each token with the answers so far, those of a prompt one after the other.
+        """
+        import torch
+        from transformers import set_seed
+
+        inputs = self._inputs([prompt for prompt in prompts for _ in range(count)])
+        how = _how(sampling)
+        if decoding.cannot_share(self.model) is None:
+            rows = [[seed, number] for seed in seeds for number in range(count)]
+            draws_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
+            to_text = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
+            each_step = None if hear is None else lambda tokens_BC: hear(to_text(tokens_BC))
+            draws_BC = torch.from_numpy(draws_BC).to(self.device)
+            how["custom_generate"] = partial(decoding.decode, draws_BC=draws_BC, each_step=each_step)
+        set_seed(seeds[0] % 2**32)
+        with torch.inference_mode():
+            output_BT = self.model.generate(**inputs, **how)
+        answers = self._answers(output_BT[:, inputs["input_ids"].shape[1] :])
+        return [answers[start : start + count] for start in range(0, len(answers), count)]
+
+    def _inputs(self, prompts: Sequence[Messages]):
+        texts = self.tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
+        return self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
+
+    def _answers(self, tokens_BC) -> list[Answer]:
         ends = self.model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         answers = []
-        for ids in output_BT[:, inputs["input_ids"].shape[1] :].tolist():
+        for ids in tokens_BC.tolist():
             length = next((at + 1 for at, token in enumerate(ids) if token in ends), None)
             ids = ids[:length]
             answers.append(Answer(self.tokenizer.decode(ids, skip_special_tokens=True), len(ids), length is not None))
         return answers
+
+
+def _how(sampling: Sampling) -> dict[str, Any]:
+    """In full, because a model's own generation_config may ask for top-k, top-p and a repetition penalty."""
+    how = {"max_new_tokens": sampling.max_tokens, "repetition_penalty": 1.0, "do_sample": sampling.temperature > 0}
+    if sampling.temperature > 0:
+        how |= {"temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
+    return how
 
 
 class VLLMGenerator:

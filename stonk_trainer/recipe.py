@@ -296,6 +296,26 @@ def load_command(argv: list[str], command: str, arguments: type, example: str) -
     return _build(parser, values, path)[0]
 
 
+def task_arguments(recipe: str, **overrides: Any) -> tuple[ModuleType, Any, dict[str, Any]]:
+    """(the task of a recipe, its arguments, all values of the recipe): how its rows are made, whoever reads them.
+
+    overrides: keys of the task that win over the recipe. Keys of a trainer are left aside. Raises UserError for a
+    recipe that cannot be read or names no task, and for a value of the task that is wrong.
+    """
+    quiet_imports()
+    values = read_yaml(recipe)
+    if values.get("task") is None:
+        raise UserError(f"{find_recipe(recipe)} names no task: add `task:`, one of {', '.join(tasks.TASKS)}")
+    task = tasks.load(str(values["task"]))
+    parser = _strict_parser((task.Arguments,), "stonk", "", "")
+    own = {}
+    for key, value in values.items():
+        canonical = _canonical(key, parser, "")
+        if _action(parser, canonical):
+            own[canonical] = _parse_file_value(parser, str(find_recipe(recipe)), canonical, value)
+    return task, _build(parser, own | overrides, recipe)[0], values
+
+
 def _read_config(argv: list[str]) -> tuple[str | None, dict[str, Any], list[str]]:
     """(the recipe's name, its values, the flags besides)."""
     path, flags = take_option(argv, "--config")

@@ -5,8 +5,7 @@ for each set of log-probabilities. Here the prompt's keys and values are compute
 P + G C, the same numbers. The loss, the LM head and the samplers stay TRL's and Transformers' own; only the backbone's
 forward is replaced, so adapters, autocast and the wrappers of Accelerate are where they were.
 
-Shape suffixes: B rows, A of them that have not ended, U distinct prompts, P prompt tokens, C completion tokens, L all
-tokens of a row, V vocabulary.
+Shape suffixes: B rows, U distinct prompts, P prompt tokens, C completion tokens, L all tokens of a row, F rewards.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
+from stonk_trainer.decoding import cannot_share, decode, distinct
 from stonk_trainer.errors import UserError
 from stonk_trainer.terminal import log
 from stonk_trainer.trainers import ScoredGRPOTrainer
@@ -30,16 +30,10 @@ from stonk_trainer.trainers import ScoredGRPOTrainer
 
 def why_not(model, args) -> str | None:
     """Why prompts cannot be shared with this model and these arguments; None when they can."""
-    config = model.config.get_text_config()
     if args.use_vllm or args.use_transformers_continuous_batching:
         return "another engine samples (use_vllm, use_transformers_continuous_batching)"
-    if config is not model.config or config.is_encoder_decoder:
-        return "only decoders of text are supported"
-    if model._is_stateful:
-        return "the model is recurrent: its state holds no tokens to attend to"
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
-    if kinds:
-        return f"its cache does not keep every token ({', '.join(sorted(kinds))})"
+    if reason := cannot_share(model):
+        return reason
     if is_deepspeed_zero3_enabled():
         return "DeepSpeed ZeRO 3 holds the weights in shards"
     if args.cache_implementation not in (None, "dynamic"):
@@ -62,7 +56,7 @@ def share_prompts(model) -> None:
             return plain(*args, **kwargs)
         ids_BL, mask_BL = kwargs.pop("input_ids"), kwargs.pop("attention_mask")
         kwargs |= {"use_cache": True}
-        rows_B, prompts_UP, mask_UP = _distinct(ids_BL[:, :shared_prompt], mask_BL[:, :shared_prompt])
+        rows_B, prompts_UP, mask_UP = distinct(ids_BL[:, :shared_prompt], mask_BL[:, :shared_prompt])
         prompt = plain(input_ids=prompts_UP, attention_mask=mask_UP, **kwargs)
         cache = prompt.past_key_values
         cache.batch_select_indices(rows_B)  # in the graph: what the samples ask of a prompt adds up in its gradient
@@ -79,84 +73,6 @@ def share_prompts(model) -> None:
         return BaseModelOutputWithPast(last_hidden_state=states_B1D)
 
     backbone.forward = types.MethodType(forward, backbone)
-
-
-def _distinct(ids_BP: torch.Tensor, mask_BP: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(which of the distinct prompts each row has, these prompts, their masks)."""
-    both_U, rows_B = torch.unique(torch.cat([ids_BP, mask_BP], dim=1), dim=0, return_inverse=True)
-    ids_UP, mask_UP = both_U.chunk(2, dim=1)
-    return rows_B, ids_UP.contiguous(), mask_UP.contiguous()
-
-
-def decode(
-    model,
-    input_ids,
-    logits_processor,
-    stopping_criteria,
-    generation_config,
-    draws_BC=None,
-    together=False,
-    **model_kwargs,
-):
-    """Sampling or greedy search as Transformers does it, each distinct prompt computed once; for `custom_generate`.
-
-    draws_BC: uniform numbers in [0, 1), one for each token to sample. together: this process goes on until all have
-    ended, as a model whose weights are spread over them needs. Rows that have ended leave the model's batch otherwise.
-    Returns B x (P + C) tokens, padded after a row's end.
-    """
-    mask_BP = model_kwargs.get("attention_mask")
-    mask_BP = torch.ones_like(input_ids) if mask_BP is None else mask_BP  # None: nothing is padded
-    rows_B, prompts_UP, mask_UP = _distinct(input_ids, mask_BP)
-    positions_UP = (mask_UP.cumsum(1) - 1).clamp(min=0)
-    known = {"attention_mask": mask_UP, "position_ids": positions_UP}
-    output = model(input_ids=prompts_UP, **known, use_cache=True, logits_to_keep=1)
-    cache = output.past_key_values
-    cache.batch_select_indices(rows_B)
-    mask_AL, position_A1, logits_AV = mask_UP[rows_B], positions_UP[rows_B, -1:], output.logits[rows_B, -1]
-    alive_A = torch.arange(len(input_ids), device=input_ids.device)
-    going_A = torch.ones_like(alive_A, dtype=torch.bool)
-    ends = torch.tensor(generation_config.eos_token_id, device=input_ids.device)
-    length = input_ids.shape[1]
-    found_BL = input_ids.new_full((len(input_ids), generation_config.max_length), generation_config.pad_token_id)
-    found_BL[:, :length] = input_ids
-    while True:
-        # processors may keep a state for each row, so they see all of them
-        logits_BV = logits_AV.new_zeros(len(input_ids), logits_AV.shape[1], dtype=torch.float32)
-        logits_BV[alive_A] = logits_AV.float()
-        scores_AV = logits_processor(found_BL[:, :length], logits_BV)[alive_A]
-        if generation_config.do_sample:
-            next_A1 = _drawn(scores_AV.softmax(-1), draws_BC[alive_A, length - input_ids.shape[1]])
-        else:
-            next_A1 = scores_AV.argmax(-1, keepdim=True)
-        next_A1[~going_A] = generation_config.pad_token_id  # rows that stay for the others' sake
-        found_BL[alive_A, length] = next_A1[:, 0]
-        length += 1
-        going_A = going = going_A & ~torch.isin(next_A1[:, 0], ends)
-        if length == found_BL.shape[1] or not _anywhere(going.any(), together):
-            return found_BL[:, :length]
-        mask_AL = torch.cat([mask_AL, mask_AL[:, -1:]], 1)
-        if not going.all() and not together:
-            going_A = going[going]
-            alive_A, mask_AL, position_A1 = alive_A[going], mask_AL[going], position_A1[going]
-            next_A1 = next_A1[going]
-            cache.batch_select_indices(going.nonzero()[:, 0])
-        position_A1 = position_A1 + 1
-        known = {"attention_mask": mask_AL, "position_ids": position_A1, "past_key_values": cache}
-        logits_AV = model(input_ids=next_A1, **known, use_cache=True, logits_to_keep=1).logits[:, -1]
-
-
-def _drawn(probabilities_AV: torch.Tensor, draws_A: torch.Tensor) -> torch.Tensor:
-    """A x 1 tokens by inversion: the first whose cumulated probability exceeds the draw."""
-    cumulated_AV = probabilities_AV.cumsum(-1, dtype=torch.float64)
-    found_A1 = torch.searchsorted(cumulated_AV, draws_A[:, None] * cumulated_AV[:, -1:], right=True)
-    return found_A1.clamp(max=probabilities_AV.shape[1] - 1)
-
-
-def _anywhere(here: torch.Tensor, together: bool) -> bool:
-    if together:
-        here = here.int()
-        torch.distributed.all_reduce(here, op=torch.distributed.ReduceOp.MAX)
-    return bool(here)
 
 
 class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):

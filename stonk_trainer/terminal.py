@@ -8,6 +8,7 @@ import sys
 import warnings
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import TextIO
 
 log = logging.getLogger("stonk_trainer")
 
@@ -18,8 +19,11 @@ def quiet_imports() -> None:
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
 
 
-def start_log() -> None:
-    """Send the package's lines to the terminal, on rank 0 only, and keep them until `log_to` names a file."""
+def start_log(to: TextIO | None = None) -> None:
+    """Send the package's lines to the terminal, on rank 0 only, and keep them until `log_to` names a file.
+
+    to: standard output when left out; a command whose output others read gives standard error.
+    """
     import datasets
     import transformers
 
@@ -35,7 +39,7 @@ def start_log() -> None:
     if os.environ.get("RANK", "0") != "0":
         log.addHandler(logging.NullHandler())
         return
-    to_terminal = logging.StreamHandler(sys.stdout)
+    to_terminal = logging.StreamHandler(to or sys.stdout)
     to_terminal.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(to_terminal)
     log.addHandler(MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from stonk_trainer.errors import UserError, exits_cleanly
 from stonk_trainer.evaluation.gaming import NEEDED, find_patterns
+from stonk_trainer.evaluation.shown import make_console, marked, marks_of, plain_table, printable, styled
 from stonk_trainer.recipe import find_recipe, read_yaml
 from stonk_trainer.tasks import stocks
+from stonk_trainer.tasks.stocks.facts import check_facts
 from stonk_trainer.tasks.stocks.rewards import ACCURACIES, COMPONENTS, score
 
 DEFAULT_RECIPE = "stocks/stage1"
@@ -201,23 +203,7 @@ def check_row(row, name: str, skew_aware: bool = False) -> dict:
         raise UserError(f"{name}: next_return: {row['next_return']!r} is not a number (a fraction: 0.012 is 1.2%)")
     if skew_aware and not (_is_number(row["base_rate_up"]) and 0 <= row["base_rate_up"] <= 1):
         raise UserError(f"{name}: base_rate_up: {row['base_rate_up']!r} is not between 0 and 1")
-    return {**row, "facts": _check_facts(row["facts"], name)}
-
-
-def _check_facts(facts, name: str) -> str:
-    if isinstance(facts, str):
-        facts = _parse(facts, f"{name}: facts")
-    if not isinstance(facts, list):
-        raise UserError(f"{name}: facts is no list of facts but {type(facts).__name__}")
-    for number, fact in enumerate(facts, start=1):
-        where = f"{name}: fact {number}"
-        if not isinstance(fact, dict) or set(fact) != {"name", "value", "unit", "shown"}:
-            raise UserError(f"{where} must have exactly the keys name, value, unit and shown")
-        if not all(isinstance(fact[key], str) for key in ("name", "unit", "shown")):
-            raise UserError(f"{where}: name, unit and shown must be text")
-        if not (isinstance(fact["value"], str) or _is_number(fact["value"])):
-            raise UserError(f"{where}: value: {fact['value']!r} is neither a number nor text")
-    return json.dumps(facts)
+    return {**row, "facts": check_facts(row["facts"], name)}
 
 
 def _read_rows(path: str, skew_aware: bool) -> dict[tuple[str, str], dict]:
@@ -363,35 +349,19 @@ def _read_completion(name: str) -> str:
         raise UserError("standard input is not text in UTF-8") from error
 
 
-def _console():
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)
-
-
-def _printable(text: str, console) -> str:
-    """`text`, of the same length, without what would steer the terminal or what its encoding cannot show."""
-    plain = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return plain.encode(console.encoding, "replace").decode(console.encoding)
-
-
-def _marks(console) -> dict[bool, str]:
-    return {True: "✓", False: "✗"} if console.encoding.startswith("utf") else {True: "+", False: "x"}
-
-
 def print_score(completion: str, row: Mapping, result: Mapping, scoring: Scoring) -> None:
     """The completion with its claims marked, then the claims, the components and the total."""
-    console = _console()
-    marks = _marks(console)
+    console = make_console()
+    marks = marks_of(console)
 
     def show(value) -> str:
-        return _printable(str(value), console)
+        return printable(str(value), console)
 
     what = " ".join(show(row[key]) for key in ("ticker", "date") if key in row)
     console.print(f"{what or 'row'}: {row['label']}, next return {row['next_return']:+.2%}")
     console.print()
     if completion.strip():
-        console.print(_marked(_printable(completion, console), result["claims"], marks), soft_wrap=True)
+        console.print(marked(printable(completion, console), result["claims"], marks), soft_wrap=True)
     else:
         console.print("(empty completion)", style="dim")
     console.print()
@@ -403,15 +373,15 @@ def print_score(completion: str, row: Mapping, result: Mapping, scoring: Scoring
         console.print(f"forecast: {', '.join([forecast['direction'], *stated])}")
     console.print()
     if result["claims"]:
-        table = _table("claim", "", "fact", "why")
+        table = plain_table("claim", "", "fact", "why")
         for claim in result["claims"]:
             colour = "green" if claim["grounded"] else "red"
             verdict = f"{marks[claim['grounded']]} {'grounded' if claim['grounded'] else 'not grounded'}"
             table.add_row(
-                _text(show(claim["text"])), _text(verdict, colour), show(claim["fact"] or ""), show(claim["why"])
+                styled(show(claim["text"])), styled(verdict, colour), show(claim["fact"] or ""), show(claim["why"])
             )
         console.print(table)
-    table = _table("reward", "value", "weight", "adds", "why", numbers=("value", "weight", "adds"))
+    table = plain_table("reward", "value", "weight", "adds", "why", numbers=("value", "weight", "adds"))
     for name in COMPONENTS:
         weight = scoring.weights.get(name)
         told = ("", "") if weight is None else (f"{weight:g}", f"{weight * result[name]:.3f}")
@@ -422,37 +392,6 @@ def print_score(completion: str, row: Mapping, result: Mapping, scoring: Scoring
     console.print(table)
     aware = ", skew-aware" if scoring.skew_aware else ""
     console.print(f"weights and {scoring.accuracy} accuracy{aware} of {scoring.recipe}", style="dim", soft_wrap=True)
-
-
-def _table(*columns: str, numbers: Sequence[str] = ()):
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
-    return table
-
-
-def _text(text: str, style: str = ""):
-    from rich.text import Text
-
-    return Text(text, style=style)
-
-
-def _marked(completion: str, claims: Sequence[Mapping], marks: Mapping[bool, str]):
-    """The completion with each claim as [✓ 2.10%] or [✗ 2.10%], green or red."""
-    shown, at = _text(""), 0
-    for claim in claims:
-        start, end = claim.get("start"), claim.get("end")
-        if start is None or end is None or start < at:
-            continue
-        shown.append(completion[at:start])
-        colour = "green" if claim["grounded"] else "red"
-        shown.append(f"[{marks[claim['grounded']]} {completion[start:end]}]", style=colour)
-        at = end
-    shown.append(completion[at:].rstrip())
-    return shown
 
 
 # ------------------------------------------------------------------------------------------------------ a log
@@ -547,14 +486,14 @@ def _differs(logged, read) -> bool:
 
 
 def print_log(path: str, lines: Sequence[Mapping], scoring: Scoring, notes, checks, patterns) -> None:
-    console = _console()
+    console = make_console()
     steps = [line["step"] for line in lines]
     rows = len({(line["ticker"], line["date"]) for line in lines})
     told = f"{len(lines):,} completions for {rows:,} rows, steps {min(steps)}-{max(steps)}, scored as {scoring.recipe}"
-    console.print(_printable(f"{path}: {told}", console), soft_wrap=True)
+    console.print(printable(f"{path}: {told}", console), soft_wrap=True)
     for note in notes:
-        console.print(_printable(f"note: {note}", console), style="dim", soft_wrap=True)
-    table = _table("scored again", "compared", "differ", "largest difference", numbers=("compared", "differ"))
+        console.print(printable(f"note: {note}", console), style="dim", soft_wrap=True)
+    table = plain_table("scored again", "compared", "differ", "largest difference", numbers=("compared", "differ"))
     for name, check in checks.items():
         where = f" (completion {check['line']})"
         largest = (
@@ -571,8 +510,8 @@ def print_log(path: str, lines: Sequence[Mapping], scoring: Scoring, notes, chec
         console.print("no pattern of gaming found", style="green")
     for pattern in patterns:
         style = {"warning": "red", "notice": "yellow", "unjudged": "dim"}[pattern.severity]
-        line = _text(f"{pattern.severity}: {pattern.name}. ", style).append(
-            _printable(pattern.text, console), "default"
+        line = styled(f"{pattern.severity}: {pattern.name}. ", style).append(
+            printable(pattern.text, console), "default"
         )
         console.print(line, soft_wrap=True)
 

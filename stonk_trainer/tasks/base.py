@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,40 @@ class TaskArguments:
 
     model: str | None = field(default=None, init=False)  # the model a training run starts from; None: a new one
     max_completion_length: int | None = field(default=None, init=False)  # tokens of an answer at most, in RL
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a model is asked for forecasts.
+
+    samples: answers per row. temperature: above 0. top_p: in (0, 1]. max_tokens: of an answer in text. horizon: days
+    ahead. seed: of the samples; those of a row depend on it and the row's prompt alone. dtype: of the weights.
+    """
+
+    samples: int = 8
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+    horizon: int = 1
+    seed: int = 42
+    dtype: str = "auto"
+
+    def seed_of(self, prompt: Any) -> int:
+        """The seed of a row's samples."""
+        return int.from_bytes(hashlib.blake2b(f"{self.seed}/{prompt}".encode(), digest_size=7).digest())
+
+
+class Forecaster(Protocol):
+    """A model that forecasts rows of its task."""
+
+    def forecasts(self, rows: Sequence[Row], hear: Callable[[list[str]], None] | None = None) -> list[Row]:
+        """One forecast per row, all made together.
+
+        direction ("UP", "DOWN"; None when no answer is readable), confidence (share of the readable answers that say
+        so), stated_confidence (mean probability of that direction that they state; None when none does), move (expected
+        absolute return, as a fraction; None likewise), readable (answers with a forecast), and what else the task has.
+        hear: called with the answers so far, those of a row one after the other; where answers are text.
+        """
 
 
 def check_rewards(names: Sequence[str], known: Sequence[str]) -> None:
@@ -103,6 +138,19 @@ class Task(Protocol):
     @staticmethod
     def closes(args: Any) -> DataFrame:
         """Prices for the backtest: a row per day, a column per ticker."""
+
+    @staticmethod
+    def rows_to_forecast(args: Any, first: str | None, last: str | None, horizon: int = 1) -> list[Row]:
+        """Rows of the days from `first` to `last`, whether or not what came after is known; each series' last day when
+        both are None. Columns as `rl_dataset`; label and next_return are None where they are not known."""
+
+    @staticmethod
+    def check_row(args: Any, row: Row, where: str) -> Row:
+        """A row to forecast that was read from a file, or a UserError that begins with `where`."""
+
+    @staticmethod
+    def forecaster(args: Any, path: str, asking: Asking) -> Forecaster:
+        """The model in the folder `path`. Raises UserError when it is none for this task."""
 
     @staticmethod
     def run_log_name(args: Any) -> str:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import TaskArguments, check_rewards
+from stonk_trainer.tasks.base import Asking, TaskArguments, check_rewards
 
 NOT_FOR = {"eval": "stonk eval judges answers in text: judge a GPT with `stonk forecast --evaluate true`"}
 EVALUATION = None
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of sampled paths, in tables and pictures
 REWARDS = ("token_acc", "return_mse", "crps", "pnl")
 
 
@@ -175,6 +176,28 @@ def rl_dataset(args: Arguments, split: str):
     from stonk_trainer.tasks.btc import dataset
 
     return dataset.rl_rows(args, split)
+
+
+def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horizon: int = 1) -> list[dict[str, Any]]:
+    """Rows of days, whether or not what came after is known; see `dataset.rows_to_forecast`."""
+    from stonk_trainer.tasks.btc import dataset
+
+    return dataset.rows_to_forecast(args, first, last, horizon)
+
+
+def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A row with a prompt of market tokens and the scale of its series."""
+    from stonk_trainer.tasks.btc import dataset
+
+    return dataset.check_row(dataset.codec_of(args), row, where)
+
+
+def forecaster(args: Arguments, path: str, asking: Asking):
+    """A GPT that samples paths; see `forecaster.RowForecaster`."""
+    from stonk_trainer.tasks.btc import dataset
+    from stonk_trainer.tasks.btc.forecaster import RowForecaster
+
+    return RowForecaster(path, dataset.codec_of(args), asking)
 
 
 def reward_functions(args: Arguments):

@@ -13,10 +13,11 @@ import torch
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.btc import Arguments, Market, check_days
 from stonk_trainer.tasks.btc.codec import Codec, load_codec
-from stonk_trainer.tasks.btc.returns import EMBEDDED, Series, load_series
+from stonk_trainer.tasks.btc.returns import EMBEDDED, Series, load_series, scale_of
 from stonk_trainer.tasks.btc.rewards import decode_futures
 from stonk_trainer.tasks.btc.tokens import (
     SPECIALS,
+    Contexts,
     TokenSeries,
     contexts,
     from_text,
@@ -163,6 +164,59 @@ def rl_rows(args: Arguments, split: str):
         rows = [rows[i] for i in sorted(chosen)]
     log.info("%d %s contexts from %s to %s", len(rows), split, rows[0]["date"], rows[-1]["date"])
     return Dataset.from_list(rows)
+
+
+def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horizon: int = 1) -> list[dict[str, Any]]:
+    """Rows of the days from `first` to `last` (ISO days, None: no bound); each series' last day when both are None.
+
+    prompt (the tokens up to that day's close, at most `context_len`), scale, ticker, date, base_rate_up (share of UP
+    among the days up to that day), and label and next_return of the next `horizon` days, None where they are not
+    known. Raises UserError when there is no such day.
+    """
+    codec = codec_of(args)
+    rows = []
+    for series in series_of(args):
+        scale = scale_of(series, codec.config.train_end)
+        tokens_of = Contexts(codec, series.returns, scale, args.context_len)
+        low = np.searchsorted(series.dates, np.datetime64(first)) if first else 0
+        high = np.searchsorted(series.dates, np.datetime64(last), side="right") if last else len(series.dates)
+        if first is None and last is None:
+            low = len(series.dates) - 1
+        ups = np.concatenate([[0], np.cumsum(series.returns > 0)])
+        for day in range(low, high):
+            tokens = tokens_of.before(day + 1)
+            if not len(tokens):
+                continue  # the first days make up no patch
+            future = series.returns[day + 1 : day + 1 + horizon]
+            coming = float(future.sum()) if len(future) == horizon else None
+            rows.append(
+                {
+                    "prompt": to_text(tokens),
+                    "scale": scale,
+                    "ticker": series.name,
+                    "date": str(series.dates[day]),
+                    "base_rate_up": float(ups[day + 1] / (day + 1)),
+                    "label": ("UP" if coming > 0 else "DOWN") if coming else None,
+                    "next_return": float(np.expm1(coming)) if coming else None,
+                }
+            )
+    if not rows:
+        raise UserError(
+            f"no day to forecast from {first or 'the first'} to {last or 'the last'} in {args.dataset_name}"
+        )
+    return rows
+
+
+def check_row(codec: Codec, row: dict[str, Any], where: str) -> dict[str, Any]:
+    """`row`, or a UserError when its prompt is no text of this codec's tokens, or its scale no number above 0."""
+    size, prompt = codec.config.codebook_size, row.get("prompt")
+    words = prompt.split() if isinstance(prompt, str) else []
+    if not words or not all(word.isascii() and word.isdigit() and int(word) < size for word in words):
+        raise UserError(f"{where}: prompt is no text of market tokens, numbers below {size} with spaces between")
+    scale = row.get("scale")
+    if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not 0 < scale < float("inf"):
+        raise UserError(f"{where}: scale: {scale!r} is no number above 0 (the standard deviation of daily returns)")
+    return row
 
 
 def _span(args: Arguments, codec: Codec, split: str) -> str:

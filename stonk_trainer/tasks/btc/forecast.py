@@ -16,10 +16,8 @@ import numpy as np
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.recipe import load_command, make_folder
-from stonk_trainer.tasks.btc import REWARDS, Market, check_day
+from stonk_trainer.tasks.btc import QUANTILES, REWARDS, Market, check_day
 from stonk_trainer.terminal import log, start_log
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.base import Asking
+from stonk_trainer.tasks.btc import QUANTILES
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.dataset import check_same_codec, check_tokenizer
 from stonk_trainer.tasks.btc.gpt import load_gpt, next_token_log_probs, sample_paths
 from stonk_trainer.tasks.btc.rewards import decode_futures
+from stonk_trainer.tasks.btc.tokens import Contexts, from_text
 
 AT_ONCE = 8192  # sequences decoded together
 
@@ -20,29 +24,22 @@ AT_ONCE = 8192  # sequences decoded together
 class GPTForecaster:
     """Samples of what follows, given the last `context_len` tokens before an origin.
 
-    An **origin** is an index into `returns`: a forecast from origin o knows returns[:o]. Patches are cut backwards from
-    each origin, so that its last token ends on the day before it, whatever the patch size.
+    An **origin** is an index into `returns`: a forecast from origin o knows returns[:o].
     """
 
     def __init__(self, name: str, model, codec: Codec, returns: np.ndarray, scale: float, context_len: int):
         self.name = name
         self.model, self.codec = model, codec
         self.scale, self.context_len = scale, context_len
-        scaled = torch.from_numpy((np.asarray(returns, float) / scale).astype(np.float32))
-        patch = codec.config.patch_size
-        # by phase: the tokens of all whole patches that end on a day with index = phase - 1 modulo the patch
-        self._tokens = []
-        for phase in range(min(patch, len(scaled) - patch + 1)):
-            whole = (len(scaled) - phase) // patch * patch
-            self._tokens.append(codec.encode(scaled[None, phase : phase + whole])[0].numpy())
+        self.contexts = Contexts(codec, returns, scale, context_len)
 
     def tokens_before(self, origin: int) -> np.ndarray:
         """(n,) the tokens of returns[:origin], at most `context_len`. Raises UserError when there is none."""
-        patch = self.codec.config.patch_size
-        count = origin // patch
-        if not count:
+        tokens = self.contexts.before(origin)
+        if not len(tokens):
+            patch = self.codec.config.patch_size
             raise UserError(f"{self.name}: {origin} days come before the first forecast, and one token needs {patch}")
-        return self._tokens[origin % patch][max(0, count - self.context_len) : count]
+        return tokens
 
     def one_day(self, origins: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:
         """samples_ON: `count` sampled returns of the day at each origin."""
@@ -53,7 +50,7 @@ class GPTForecaster:
         for phase in sorted({origin % patch for origin in origins}):
             rows = [i for i, origin in enumerate(origins) if origin % patch == phase]
             places = [origins[i] // patch for i in rows]
-            log_probs = next_token_log_probs(self.model, self._tokens[phase], places, self.context_len)
+            log_probs = next_token_log_probs(self.model, self.contexts.by_phase[phase], places, self.context_len)
             shares_OK = log_probs[:, :codes].softmax(-1).double().numpy()
             for row, shares in zip(rows, shares_OK, strict=True):
                 samples_ON[row] = days_OK[row, rng.choice(codes, count, p=shares / shares.sum())]
@@ -96,6 +93,73 @@ class GPTForecaster:
         )[0].numpy()
         contexts_NC = np.tile(context, (count, 1))
         return decode_futures(self.codec, contexts_NC, tokens, np.full(count, self.scale))[:, :horizon]
+
+
+class RowForecaster:
+    """A GPT as `tasks.base.Forecaster`: what many sampled paths after a row's tokens come to."""
+
+    def __init__(self, path: str | Path, codec: Codec, asking: Asking):
+        from stonk_trainer.models import load_tokenizer
+
+        self.model, self.codec, self.asking = load_gpt(path), codec, asking
+        check_tokenizer(codec, load_tokenizer(str(path)), str(path))
+        self.tokens = -(-asking.horizon // codec.config.patch_size)
+        self._longest = self.model.config.max_position_embeddings
+
+    def forecasts(self, rows: Sequence[Mapping], hear: Callable | None = None) -> list[dict[str, Any]]:
+        """See `tasks.base.Forecaster`; over the return from the row's day to `horizon` days on. No path states a
+        confidence. Besides: quantiles of that return, by probability."""
+        contexts = [from_text(row["prompt"]) for row in rows]
+        found: list[dict[str, Any]] = [{} for _ in rows]
+        for length in sorted(set(map(len, contexts))):
+            same = [i for i, context in enumerate(contexts) if len(context) == length]
+            returns_BN = self._returns(np.array([contexts[i] for i in same]), [rows[i] for i in same])
+            for i, returns_N in zip(same, returns_BN, strict=True):
+                found[i] = _summary(returns_N) | self._outcome(rows[i])
+        return found
+
+    def _outcome(self, row: Mapping) -> dict[str, Any]:
+        """What came over this forecast's horizon, for a row of the RL dataset, which tells what came over its own."""
+        if "future_returns" not in row:
+            return {}
+        total = sum(row["future_returns"][: self.asking.horizon])
+        if len(row["future_returns"]) < self.asking.horizon or not total:
+            return {"label": None, "next_return": None}
+        return {"label": "UP" if total > 0 else "DOWN", "next_return": float(np.expm1(total))}
+
+    def _returns(self, contexts_BC: np.ndarray, rows: Sequence[Mapping]) -> np.ndarray:
+        """(B, samples) simple returns over the horizon."""
+        if contexts_BC.shape[1] + self.tokens > self._longest:
+            raise UserError(
+                f"a row of {contexts_BC.shape[1]} tokens and {self.tokens} to come do not fit in the {self._longest} "
+                "that the model can read: give a shorter --horizon, or rows of fewer tokens"
+            )
+        count = self.asking.samples
+        shape = count, self.tokens
+        draws_BNH = np.stack([np.random.default_rng(self.asking.seed_of(row["prompt"])).random(shape) for row in rows])
+        sampled_BNH = sample_paths(
+            self.model, torch.from_numpy(contexts_BC), self.tokens, count, self.codec.config.codebook_size,
+            self.asking.temperature, draws_BNH=torch.from_numpy(draws_BNH),
+        )  # fmt: skip
+        repeated = np.repeat(contexts_BC, count, axis=0)
+        scales = np.repeat([row["scale"] for row in rows], count)
+        days = decode_futures(self.codec, repeated, sampled_BNH.flatten(0, 1).numpy(), scales)
+        return np.expm1(days[:, : self.asking.horizon].sum(axis=1)).reshape(len(rows), count)
+
+
+def _summary(returns_N: np.ndarray) -> dict[str, Any]:
+    """The direction of most paths, and the median of the return; a tie goes by the median's sign."""
+    share_up = float((returns_N > 0).mean())
+    median = float(np.median(returns_N))
+    up = share_up > 0.5 or share_up == 0.5 and median >= 0
+    return {
+        "direction": "UP" if up else "DOWN",
+        "confidence": share_up if up else 1 - share_up,
+        "stated_confidence": None,
+        "move": abs(median),
+        "readable": len(returns_N),
+        "quantiles": {f"{q:g}": float(np.quantile(returns_N, q)) for q in QUANTILES},
+    }
 
 
 def load_forecaster(

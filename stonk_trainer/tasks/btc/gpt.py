@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stonk_trainer.decoding import drawn
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import reading
 from stonk_trainer.tasks.btc.tokens import SPECIALS, make_tokenizer
@@ -74,8 +75,12 @@ def sample_paths(
     codebook_size: int,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
+    draws_BNH: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """(B, paths, horizon) sampled market tokens. Each context is read once; its cache then serves all its paths."""
+    """(B, paths, horizon) sampled market tokens. Each context is read once; its cache then serves all its paths.
+
+    draws_BNH: uniform numbers in [0, 1) to sample by instead of the generator: a path then depends on its own alone.
+    """
     out = model(contexts_BC, use_cache=True, logits_to_keep=1)
     cache = out.past_key_values
     logits_NK = out.logits[:, -1, :codebook_size].repeat_interleave(paths, dim=0)
@@ -86,7 +91,10 @@ def sample_paths(
         if day:
             logits_NK = model(sampled[-1], past_key_values=cache, use_cache=True).logits[:, -1, :codebook_size]
         probabilities_NK = (logits_NK.float() / temperature).softmax(-1)
-        sampled.append(torch.multinomial(probabilities_NK, 1, generator=generator))
+        if draws_BNH is None:
+            sampled.append(torch.multinomial(probabilities_NK, 1, generator=generator))
+        else:
+            sampled.append(drawn(probabilities_NK, draws_BNH[:, :, day].flatten()))
     return torch.cat(sampled, dim=1).view(len(contexts_BC), paths, horizon)
 
 

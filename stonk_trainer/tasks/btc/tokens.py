@@ -83,6 +83,27 @@ def split_range(dates: np.ndarray, split: str, train_end: str, validation_end: s
     return edges[which], edges[which + 1]
 
 
+class Contexts:
+    """The tokens before any day of a series. Patches are cut backwards from each origin, so that its last token ends
+    on the day before it, whatever the patch size."""
+
+    def __init__(self, codec: Codec, returns: np.ndarray, scale: float, context_len: int):
+        self.patch, self.context_len = codec.config.patch_size, context_len
+        scaled = torch.from_numpy((np.asarray(returns, float) / scale).astype(np.float32))
+        # by phase: the tokens of all whole patches that end on a day with index = phase - 1 modulo the patch
+        self.by_phase = []
+        for phase in range(min(self.patch, len(scaled) - self.patch + 1)):
+            whole = (len(scaled) - phase) // self.patch * self.patch
+            self.by_phase.append(codec.encode(scaled[None, phase : phase + whole])[0].numpy())
+
+    def before(self, origin: int) -> np.ndarray:
+        """(n,) the tokens of returns[:origin], at most `context_len`; none when there are fewer days than a patch."""
+        count = origin // self.patch
+        if not count:
+            return np.empty(0, dtype=np.int64)
+        return self.by_phase[origin % self.patch][max(0, count - self.context_len) : count]
+
+
 # ---------------------------------------------------------------------------------------------------- text
 
 

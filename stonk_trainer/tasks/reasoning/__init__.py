@@ -13,7 +13,7 @@ from typing import Any, Literal
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.base import TaskArguments, check_chat_template, check_rewards
 
-NOT_FOR: dict[str, str] = {}
+NOT_FOR: dict[str, str] = {"predict": "stonk predict is for forecasts: see `stonk sample` and `stonk eval`"}
 EVALUATION = "stonk_trainer.evaluation.harness"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import TaskArguments, check_chat_template, check_rewards
+from stonk_trainer.tasks.base import Asking, TaskArguments, check_chat_template, check_rewards
 
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
@@ -131,6 +131,27 @@ def rl_dataset(args: Arguments, split: str):
     from stonk_trainer.tasks.stocks.dataset import rl_rows
 
     return rl_rows(args, split)
+
+
+def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horizon: int = 1) -> list[dict[str, Any]]:
+    """Rows of days, whether or not what came after is known; see `dataset.rows_to_forecast`."""
+    from stonk_trainer.tasks.stocks import dataset
+
+    return dataset.rows_to_forecast(args, first, last)
+
+
+def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A row with a prompt and facts, of which the claims are judged."""
+    from stonk_trainer.tasks.stocks import forecaster
+
+    return forecaster.check_row(row, where)
+
+
+def forecaster(args: Arguments, path: str, asking: Asking):
+    """A language model that answers in text; see `forecaster.LanguageForecaster`."""
+    from stonk_trainer.tasks.stocks.forecaster import LanguageForecaster
+
+    return LanguageForecaster(args, path, asking)
 
 
 def feature_table(args: Arguments, split: str):

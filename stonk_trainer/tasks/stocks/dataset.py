@@ -338,19 +338,49 @@ def rl_rows(args: Arguments, split: str):
     return Dataset.from_list(records(everything, rows, args, base_rate_up))
 
 
-def records(everything: pd.DataFrame, rows: pd.DataFrame, args: Arguments, base_rate_up: float) -> list[dict]:
-    """The columns of `rl_rows` for `rows`, a selection (by index) of the labelled frame `everything`."""
+def rows_to_forecast(args: Arguments, first: str | None, last: str | None) -> list[dict]:
+    """Rows with the columns of `rl_rows`, whether or not it is known what came after: label and next_return are None
+    where it is not, or where the close did not change.
+
+    Every priced day from `first` to `last` (ISO days, None: no bound); each company's last day when both are None.
+    base_rate_up: share of UP among the company's days whose outcome was known at that day's close; 0.5 before any was.
+    Raises UserError when there is no such row.
+    """
+    everything, _ = labelled_rows(args.dataset_name, args.dataset_split)
+    priced = _of_tickers(everything[everything["close"].notna()], args)
+    if first is None and last is None:
+        rows = priced.groupby("ticker").tail(1)
+    else:
+        day = priced["date"]
+        rows = priced[(day >= pd.Timestamp(first or "1677-09-22")) & (day <= pd.Timestamp(last or _NEVER))]
+    if rows.empty:
+        days = f"{_day(priced['date'].min())} to {_day(priced['date'].max())}"
+        raise UserError(f"no day to forecast from {first or 'the first'} to {last or 'the last'}: {days} has prices")
+    outcome = everything["up"].astype(float).where(everything["usable"])
+    of_company = pd.DataFrame({"ups": outcome.fillna(0), "known": outcome.notna()}).groupby(everything["ticker"])
+    ups, known = (of_company[name].transform(lambda days: days.cumsum().shift(1)) for name in ("ups", "known"))
+    return records(everything, rows, args, (ups / known.where(known > 0)).fillna(0.5))
+
+
+def records(
+    everything: pd.DataFrame, rows: pd.DataFrame, args: Arguments, base_rate_up: float | pd.Series
+) -> list[dict]:
+    """The columns of `rl_rows` for `rows`, a selection (by index) of the labelled frame `everything`.
+
+    base_rate_up: one for all, or by index. label and next_return are None where a row's outcome is not usable.
+    """
     histories = _History(everything)
     made = []
     for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
         facts, year = row_facts(row, *histories.until(index), args)
+        known = row["usable"]
         made.append(
             {
                 "prompt": render(facts, year),
-                "label": "UP" if row["up"] else "DOWN",
-                "next_return": float(row["next_return"]),
+                "label": ("UP" if row["up"] else "DOWN") if known else None,
+                "next_return": float(row["next_return"]) if known else None,
                 "facts": facts_to_json(facts),
-                "base_rate_up": base_rate_up,
+                "base_rate_up": base_rate_up if isinstance(base_rate_up, float) else float(base_rate_up[index]),
                 "ticker": row["ticker"],
                 "date": _day(row["date"]),
             }

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from stonk_trainer.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,32 @@ def facts_to_json(facts: Sequence[Fact]) -> str:
 
 def facts_from_json(text: str) -> tuple[Fact, ...]:
     return tuple(Fact(**entry) for entry in json.loads(text))
+
+
+def check_facts(facts: object, where: str) -> str:
+    """Facts that were read from a file, as `facts_to_json` writes them.
+
+    facts: a list of name, value, unit and shown, or that list as a JSON string. Raises UserError, which begins with
+    `where`, when it is neither.
+    """
+    if isinstance(facts, str):
+        try:
+            facts = json.loads(facts)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: facts is not JSON: {error}") from error
+    if not isinstance(facts, list):
+        raise UserError(f"{where}: facts is no list of facts but {type(facts).__name__}")
+    for number, fact in enumerate(facts, start=1):
+        which = f"{where}: fact {number}"
+        if not isinstance(fact, dict) or set(fact) != {"name", "value", "unit", "shown"}:
+            raise UserError(f"{which} must have exactly the keys name, value, unit and shown")
+        if not all(isinstance(fact[key], str) for key in ("name", "unit", "shown")):
+            raise UserError(f"{which}: name, unit and shown must be text")
+        value = fact["value"]
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < sys.float_info.max
+        if not (isinstance(value, str) or is_number):
+            raise UserError(f"{which}: value: {value!r} is neither a number nor text")
+    return json.dumps(facts)
 
 
 def usd(name: str, value: float) -> Fact:

@@ -63,15 +63,26 @@ def score(
             "coherence": _coherence(reading),
         }
     weights = dict.fromkeys(COMPONENTS, 1 / len(COMPONENTS)) if weights is None else weights
-    readable = isinstance(forecast, Forecast)
     return {
         **{name: value for name, (value, _) in parts.items()},
         "total": sum(weight * parts[name][0] for name, weight in weights.items()),
+        **read_answer(completion, row["facts"]),
+        "reasons": {name: reason for name, (_, reason) in parts.items()},
+    }
+
+
+def read_answer(completion: str, facts: str) -> dict:
+    """What one completion says, whatever came after: forecast, problem, claims and grounded, as `score` returns them.
+
+    facts: JSON of `facts_to_json`. Raises ValueError when it is something else.
+    """
+    forecast, reading = _read(completion, facts)
+    readable = isinstance(forecast, Forecast)
+    return {
         "forecast": {key: getattr(forecast, key) for key in ("direction", "confidence", "move")} if readable else None,
         "problem": None if readable else forecast.reason,
         "claims": _located(completion, forecast.reasoning, reading.claims) if readable else [],
         "grounded": reading.grounded,
-        "reasons": {name: reason for name, (_, reason) in parts.items()},
     }
 
 

@@ -1,0 +1,95 @@
+"""A language model as a forecaster: several answers to a row, and what they come to together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from stonk_trainer import generation, models
+from stonk_trainer.errors import UserError
+from stonk_trainer.tasks import stocks
+from stonk_trainer.tasks.base import Asking
+from stonk_trainer.tasks.stocks.facts import check_facts
+from stonk_trainer.tasks.stocks.rewards import read_answer
+
+
+class LanguageForecaster:
+    """Asks the model in a folder for `asking.samples` answers to each row."""
+
+    def __init__(self, args, path: str, asking: Asking):
+        if asking.horizon != 1:
+            raise UserError(f"horizon: {asking.horizon}: the stocks task forecasts the next trading day: leave it out")
+        tokenizer = models.load_tokenizer(path)
+        stocks.check_tokenizer(args, tokenizer, path)
+        self.asking = asking
+        self._generator = generation.TransformersGenerator(path, tokenizer, {"dtype": asking.dtype})
+        self._how = generation.Sampling(asking.max_tokens, asking.temperature, asking.top_p)
+
+    def forecasts(
+        self, rows: Sequence[Mapping], hear: Callable[[list[str]], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """See `tasks.base.Forecaster`. Besides: answers, and one of them with its claims."""
+        prompts = [row["prompt"] for row in rows]
+        seeds = [self.asking.seed_of(prompt) for prompt in prompts]
+        found = self._generator.samples(prompts, self.asking.samples, self._how, seeds, hear)
+        return [combine(row, [answer.text for answer in answers]) for row, answers in zip(rows, found, strict=True)]
+
+
+def combine(row: Mapping, texts: Sequence[str]) -> dict[str, Any]:
+    """What several answers to one row come to.
+
+    The direction most readable answers give; of a tie the one whose stated probability is higher, then that of the
+    base rate. `answer` is one that says the same, of these the one with most
+    facts cited rightly, then fewest wrong claims.
+    """
+    answers = []
+    for text in texts:
+        read = read_answer(text, row["facts"])
+        forecast = read["forecast"] or {"direction": None, "confidence": None, "move": None}
+        answers.append({**forecast, "problem": read["problem"], "claims": read["claims"], "completion": text})
+    readable = [answer for answer in answers if answer["direction"]]
+    nothing = dict.fromkeys(("direction", "confidence", "stated_confidence", "move"))
+    if not readable:
+        return {**nothing, "readable": 0, "answer": "", "claims": [], "answers": answers}
+    ups = sum(answer["direction"] == "UP" for answer in readable)
+    stated = [
+        answer["confidence"] if answer["direction"] == "UP" else 1 - answer["confidence"]
+        for answer in readable
+        if answer["confidence"] is not None
+    ]
+    stated_up = fmean(stated) if stated else None
+    lean = 2 * ups - len(readable) or (stated_up or 0.5) - 0.5 or (row.get("base_rate_up") or 0.5) - 0.5
+    direction = "UP" if lean >= 0 else "DOWN"
+    agreeing = [answer for answer in readable if answer["direction"] == direction]
+    shown = max(agreeing, key=_groundedness)
+    moves = [answer["move"] for answer in agreeing if answer["move"] is not None]
+    return {
+        "direction": direction,
+        "confidence": len(agreeing) / len(readable),
+        "stated_confidence": None if stated_up is None else stated_up if direction == "UP" else 1 - stated_up,
+        "move": fmean(moves) if moves else None,
+        "readable": len(readable),
+        "answer": shown["completion"],
+        "claims": shown["claims"],
+        "answers": answers,
+    }
+
+
+def _groundedness(answer: Mapping) -> tuple[int, int]:
+    grounded = {claim["fact"] for claim in answer["claims"] if claim["grounded"]}
+    return len(grounded), -sum(not claim["grounded"] for claim in answer["claims"])
+
+
+def check_row(row: Mapping, where: str) -> dict[str, Any]:
+    """`row` with its facts as JSON. UserError when it has no prompt that a chat model reads, or facts that are none."""
+    prompt = row.get("prompt")
+    if not isinstance(prompt, list) or not prompt or not all(map(_is_message, prompt)):
+        raise UserError(
+            f"{where}: prompt is no list of messages (role, content): give rows as `stonk data rows` writes"
+        )
+    return {**row, "facts": check_facts(row.get("facts", []), where)}
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))

@@ -1,6 +1,7 @@
 """The package as users install it: wheel and sdist of the tracked files, tried outside the repository."""
 
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -87,6 +89,15 @@ def test_the_wheel_holds_every_tracked_file_of_the_package(wheel):
     assert all(inside[path] == (REPOSITORY / path).read_bytes() for path in tracked if path in inside)
 
 
+def test_what_is_cited_and_the_changelog_are_of_this_version():
+    from stonk_trainer import __version__
+
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    latest = re.search(r"^## (\S+?),? (.*)$", (REPOSITORY / "CHANGELOG.md").read_text(), re.M)
+    assert citation["version"] == latest[1] == __version__
+    assert str(citation.get("date-released", "not released yet")) == latest[2]
+
+
 def test_the_sdist_builds_the_same_wheel(source, wheel, tmp_path):
     with tarfile.open(build(source, "sdist")) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -97,7 +108,7 @@ def test_the_sdist_builds_the_same_wheel(source, wheel, tmp_path):
 def test_python_imports_the_package_from_the_wheel(installed):
     program = (
         "import stonk_trainer\n"
-        "from stonk_trainer.errors import UserError\n"
+        "from stonk_trainer import predict\n"
         "from stonk_trainer.tasks.stocks import score\n"
         "from importlib.metadata import version\n"
         "assert version('stonk-trainer') == stonk_trainer.__version__\n"

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOTrainer
 
@@ -135,7 +136,7 @@ def watch(trainer) -> None:
 
     Call it last: both then see what the other callbacks add to a log.
     """
-    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in a notebook
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(MetricsLog(trainer.args.output_dir))
     trainer.add_callback(Progress(with_bar=sys.stderr.isatty() and not trainer.args.disable_tqdm))

@@ -25,7 +25,7 @@ from stonk_trainer.evaluation.score import Scoring, read_scoring
 from stonk_trainer.prediction import Predictor
 from stonk_trainer.tasks import btc, stocks
 from stonk_trainer.tasks.base import Row
-from stonk_trainer.tasks.stocks.rewards import score
+from stonk_trainer.tasks.stocks.rewards import claims_in, score
 
 UPLOADED_DAYS = 250  # of an uploaded series, that can be chosen
 STREAM_SECONDS = 0.3  # between two looks at answers that are being written
@@ -174,7 +174,7 @@ def _answers(model: Predictor, row: Row, samples: int, temperature: float, seed:
         while not heard.empty():
             texts = heard.get()
         if texts:
-            yield _model_html(model, Markup("").join(_answer_html(text, [], "") for text in texts))
+            yield _model_html(model, Markup("").join(_answer_html(text, []) for text in texts))
     if failed:
         raise gr.Error(escape(str(failed[0])))
     yield _forecast_html(model, row, found[0])
@@ -183,7 +183,12 @@ def _answers(model: Predictor, row: Row, samples: int, temperature: float, seed:
 def _forecast_html(model: Predictor, row: Row, forecast: dict[str, Any]) -> str:
     scoring = read_scoring(model.recipe)
     answers = Markup("").join(
-        _answer_html(one["completion"], one["claims"], one["problem"] or "", _rewards_html(one, row, scoring))
+        _answer_html(
+            one["completion"],
+            claims_in(one["completion"], row["facts"]) if one["problem"] else one["claims"],
+            one["problem"],
+            _rewards_html(one, row, scoring),
+        )
         for one in forecast["answers"]
     )
     return _model_html(model, _said_html(forecast) + answers)
@@ -212,7 +217,8 @@ def _said_html(forecast: dict[str, Any]) -> Markup:
     return Markup('<p class="big">{}</p><table class="said">{}</table>').format(direction, cells)
 
 
-def _answer_html(text: str, claims: list[dict], problem: str, below: str = "") -> Markup:
+def _answer_html(text: str, claims: list[dict], problem: str | None = None, below: str = "") -> Markup:
+    """An answer with its claims marked, why it cannot be read, and `below`, which is HTML."""
     parts = Markup("")
     for part in claim_parts(text, claims)[0]:
         if part.kind == "text":

@@ -86,6 +86,13 @@ def read_answer(completion: str, facts: str) -> dict:
     }
 
 
+def claims_in(text: str, facts: str) -> list[dict]:
+    """The claims of any text, whether or not a forecast can be read from it: as those of `read_answer`."""
+    book, _ = _shown(facts)
+    text = text[:LONGEST_REASONING]
+    return _located(text, text, claims_of(text, read(text, book.phrases), book))
+
+
 def _located(completion: str, reasoning: str, claims: Sequence[Claim]) -> list[dict]:
     """Claims with `start` and `end` in the completion: the reasoning as a whole, else the claim's own line, is looked
     for in it; None where markdown was taken out of that line."""

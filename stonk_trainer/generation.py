@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stonk_trainer import decoding, models
 from stonk_trainer.errors import UserError
 from stonk_trainer.terminal import log
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
 
@@ -42,7 +45,7 @@ class Sampling:
 class TransformersGenerator:
     """A model in this process, on the accelerator if there is one."""
 
-    def __init__(self, path: str, tokenizer, loading: dict[str, Any]):
+    def __init__(self, path: str, tokenizer: PreTrainedTokenizerBase, loading: dict[str, Any]):
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -123,7 +126,7 @@ def _how(sampling: Sampling) -> dict[str, Any]:
 class VLLMGenerator:
     """A model in vLLM, which batches by itself."""
 
-    def __init__(self, path: str, tokenizer, dtype: str | None):
+    def __init__(self, path: str, tokenizer: PreTrainedTokenizerBase, dtype: str | None):
         from vllm import LLM
 
         self.tokenizer = tokenizer
@@ -148,7 +151,9 @@ class VLLMGenerator:
         return [Answer(one.text, len(one.token_ids), one.finish_reason == "stop") for one in first]
 
 
-def load_generator(path: str, tokenizer, engine: str, loading: dict[str, Any]):
+def load_generator(
+    path: str, tokenizer: PreTrainedTokenizerBase, engine: str, loading: dict[str, Any]
+) -> TransformersGenerator | VLLMGenerator:
     """engine: transformers, vllm, or auto: vLLM where it can run. loading: `from_pretrained` arguments."""
     import torch
 
@@ -160,7 +165,7 @@ def load_generator(path: str, tokenizer, engine: str, loading: dict[str, Any]):
     return TransformersGenerator(path, tokenizer, loading)
 
 
-def batches_by_length(prompts: Sequence[Messages], tokenizer, size: int) -> list[list[int]]:
+def batches_by_length(prompts: Sequence[Messages], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:
     """Indices of the prompts in batches of `size` and of like length, the longest first."""
     texts = tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))

@@ -20,7 +20,8 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.terminal import log
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    import torch
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
 
@@ -89,10 +90,10 @@ class TransformersGenerator:
         how = _how(sampling)
         if decoding.cannot_share(self.model) is None:
             rows = [[seed, number] for seed in seeds for number in range(count)]
-            draws_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
+            drawn_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
             to_text = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
             each_step = None if hear is None else lambda tokens_BC: hear(to_text(tokens_BC))
-            draws_BC = torch.from_numpy(draws_BC).to(self.device)
+            draws_BC = torch.from_numpy(drawn_BC).to(self.device)
             how["custom_generate"] = partial(decoding.decode, draws_BC=draws_BC, each_step=each_step)
         set_seed(seeds[0] % 2**32)
         with torch.inference_mode():
@@ -100,11 +101,11 @@ class TransformersGenerator:
         answers = self._answers(output_BT[:, inputs["input_ids"].shape[1] :])
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 
-    def _inputs(self, prompts: Sequence[Messages]):
+    def _inputs(self, prompts: Sequence[Messages]) -> BatchEncoding:
         texts = self.tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
         return self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
 
-    def _answers(self, tokens_BC) -> list[Answer]:
+    def _answers(self, tokens_BC: torch.Tensor) -> list[Answer]:
         ends = self.model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         answers = []

@@ -16,7 +16,6 @@ import shlex
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from argparse import Action
 
     from trl import TrlParser
+
+    from stonk_trainer.tasks.base import Task
 
 RECIPES = Path(__file__).parent / "recipes"  # in a checkout a link to the folder beside the package
 
@@ -221,7 +222,7 @@ def make_folder(path: str | Path, key: str) -> Path:
     return Path(path)
 
 
-def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = True) -> tuple[ModuleType, Arguments]:
+def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = True) -> tuple[Task, Arguments]:
     """Parse `--config FILE` and flags for `trainer` ("sft", "grpo" or "eval"); flags win over the file.
 
     Returns the task and its resolved arguments. model_must_exist: refuse a path that holds no model. Raises UserError
@@ -267,7 +268,7 @@ def _without_secrets(command: str) -> str:
     return re.sub(rf"(--(?:{'|'.join(SECRET)})[ =])\S+", r"\1…", command)
 
 
-def task_of(argv: list[str] | None) -> ModuleType:
+def task_of(argv: list[str] | None) -> Task:
     """The task that a recipe or `--task` names. Raises UserError when neither does."""
     return tasks.load(_read_task(list(sys.argv[1:] if argv is None else argv))[0])
 
@@ -301,7 +302,7 @@ def load_command(argv: list[str], command: str, arguments: type, example: str) -
     return _build(parser, values, path)[0]
 
 
-def task_arguments(recipe: str, **overrides: Any) -> tuple[ModuleType, Any, dict[str, Any]]:
+def task_arguments(recipe: str, **overrides: Any) -> tuple[Task, Any, dict[str, Any]]:
     """(the task of a recipe, its arguments, all values of the recipe): how its rows are made, whoever reads them.
 
     overrides: keys of the task that win over the recipe. Keys of a trainer are left aside. Raises UserError for a
@@ -412,19 +413,19 @@ def read_yaml(name: str) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _dataclasses(trainer: str, task: ModuleType) -> tuple[type, ...]:
+def _dataclasses(trainer: str, task: Task) -> tuple[type, ...]:
     from trl import GRPOConfig, ModelConfig, SFTConfig
 
     config = {"sft": (SFTRun, SFTConfig), "grpo": (GRPORun, GRPOConfig), "eval": (EvalRun,)}[trainer]
     return *config, ModelConfig, task.Arguments
 
 
-def known_keys(trainer: str, task: ModuleType) -> set[str]:
+def known_keys(trainer: str, task: Task) -> set[str]:
     """The keys a recipe of this trainer and task may have, under TRL's names."""
     return {field.name for cls in _dataclasses(trainer, task) for field in fields(cls) if field.init}
 
 
-def _make_parser(trainer: str, task: ModuleType) -> TrlParser:
+def _make_parser(trainer: str, task: Task) -> TrlParser:
     """TRL's parser over the dataclasses of this trainer and task; its errors are UserErrors."""
     parser = _strict_parser(
         _dataclasses(trainer, task),

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import Asking, Row, TaskArguments, check_chat_template, check_rewards
+from stonk_trainer.tasks.base import Asking, Forecaster, Row, TaskArguments, check_chat_template, check_rewards
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from pandas import DataFrame
-
-    from stonk_trainer.tasks.stocks.forecaster import LanguageForecaster
 
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
@@ -154,7 +152,7 @@ def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any
     return forecaster.check_row(row, where)
 
 
-def forecaster(args: Arguments, path: str, asking: Asking) -> LanguageForecaster:
+def forecaster(args: Arguments, path: str, asking: Asking) -> Forecaster:
     """A language model that answers in text; see `forecaster.LanguageForecaster`."""
     from stonk_trainer.tasks.stocks.forecaster import LanguageForecaster
 

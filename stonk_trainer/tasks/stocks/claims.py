@@ -82,9 +82,11 @@ _NO_FORECAST = set("call verdict answer think believe say due ahead am i'm next 
 _REACH = 40  # places looked at on either side of a number
 
 # What a role says about a number near it; the other roles only join.
-_SAYS: dict[str | None, str] = dict.fromkeys(_SIGNS, "move")
-_SAYS |= dict.fromkeys(_NAMES, "name") | dict.fromkeys(_CLAUSE, "clause")
-_SAYS |= dict.fromkeys(("span", "ago", "today"), "when") | dict.fromkeys(("own", "firm", "weak"), "own")
+_SAYS: dict[str | None, str] = dict.fromkeys(_NAMES, "name")
+_SAYS |= dict.fromkeys(_SIGNS, "move")
+_SAYS |= dict.fromkeys(_CLAUSE, "clause")
+_SAYS |= dict.fromkeys(("span", "ago", "today"), "when")
+_SAYS |= dict.fromkeys(("own", "firm", "weak"), "own")
 _SAYS |= {"colon": "colon", "high": "extreme", "low": "extreme", "above": "side", "below": "side", "not": "not"}
 
 

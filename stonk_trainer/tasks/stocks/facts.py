@@ -121,7 +121,7 @@ def indicator_facts(
 def _too_long(first: np.datetime64, last: np.datetime64, trading_days: int) -> bool:
     """Whether the span is too long for that many trading days in a row: rows are missing in between."""
     calendar_days = (last - first) / np.timedelta64(1, "D")
-    return calendar_days > trading_days * 1.5 + 5
+    return bool(calendar_days > trading_days * 1.5 + 5)
 
 
 def history_facts(closes: Sequence[float], count: int) -> list[Fact]:

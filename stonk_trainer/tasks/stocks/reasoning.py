@@ -20,8 +20,8 @@ MOST_UNKNOWN = 0.25  # share of the words that need not be English of this kind
 MOST_CONCLUSIONS = 3  # sentences that state an outlook and cite nothing
 MOST_REPEATED = 0.2  # share of the sentences that may repeat another
 
-_SIGN = {"up": 1, "positive": 1, "back up": 1, "down": -1, "negative": -1, "back down": -1, "buy": 1, "sell": -1}
-_SIGN |= {"strength": 1, "weakness": -1}
+_SIGN: dict[str | None, int] = {"up": 1, "positive": 1, "back up": 1, "down": -1, "negative": -1, "back down": -1}
+_SIGN |= {"buy": 1, "sell": -1, "strength": 1, "weakness": -1}
 _MEANING = {"above", "below", "so", "turn", "turn up", "turn down", "high", "low", "room", "than", "from", *_SIGN}
 _SUBJECTS = {"price", "share", "stock", "it"}
 _MOODS = {"positive", "negative"}

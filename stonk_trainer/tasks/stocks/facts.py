@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -130,12 +131,12 @@ def history_facts(closes: Sequence[float], count: int) -> list[Fact]:
     return [usd(f"close_{len(past) - i}d_ago", value) for i, value in enumerate(past)]
 
 
-def financial_facts(line_items: Mapping[str, object], limit: int) -> list[Fact]:
+def financial_facts(line_items: Mapping[str, Any], limit: int) -> list[Fact]:
     """Reported figures under their upstream names, as `financials/<line item>`; what is not a number is left out."""
     facts: list[Fact] = []
     for name, value in line_items.items():
         try:
-            number = float(value)  # type: ignore[arg-type]
+            number = float(value)
         except (TypeError, ValueError):
             continue
         if math.isfinite(number) and len(facts) < limit:

@@ -35,7 +35,8 @@ USAGE = """usage: stonk check RECIPE [--key value ...]
 Checks a recipe of stonk sft or stonk grpo, with the flags it would be run with: recipe, model, data, lengths, the first
 example, rewards, a step, memory, disk. Nothing is trained. Exit status 0, or 2 with what to put right.
 
-RECIPE is a YAML file or the name of a shipped recipe; --trainer sft or grpo says which where the recipe does not.
+RECIPE, or --config RECIPE, is a YAML file or the name of a shipped recipe; --trainer sft or grpo says which where the
+recipe does not.
 
 example: stonk check stocks/demo/stage1 --lr 2e-5"""
 MIB, GIB = 2**20, 2**30

@@ -56,6 +56,12 @@ COMMANDS = {
         "paths a price may take; judged against GARCH",
         "--model runs/btc/demo/rl/best_model --horizon 30 --paths 500",
     ),
+    "demo": (
+        "stonk_trainer.demo",
+        "main",
+        "a page to try models on, in the browser",
+        "--models runs/demo/stage1/best_model runs/demo/stage2/best_model",
+    ),
     "merge": (
         "stonk_trainer.export",
         "merge_main",

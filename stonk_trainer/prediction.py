@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import dataclasses
 import itertools
 import json
 import sys
@@ -27,7 +28,7 @@ from stonk_trainer.recipe import load_command, make_folder, task_arguments
 from stonk_trainer.tasks.base import Asking, Row
 from stonk_trainer.terminal import log, start_log
 
-RECIPES = {"stocks": "stocks/stage1", "btc": "btc/rl"}  # where none lies beside the model
+RECIPES = {"stocks": "stocks/demo/stage2", "btc": "btc/rl"}  # where none lies beside the model
 SHOWN_WHOLE = 5  # forecasts whose reasoning is printed below the table
 CSV_COLUMNS: tuple[str, ...] = ("ticker", "date", "direction", "confidence", "stated_confidence")
 CSV_COLUMNS += ("calibrated_confidence", "move", "base_rate_up", "samples", "readable", "label", "next_return", "model")
@@ -173,6 +174,8 @@ class Predictor:
         chosen: dict[str, Any] = {"tickers": run.tickers} if run.tickers else {}
         if run.dataset_name:
             chosen = {"dataset_name": run.dataset_name, "tickers": run.tickers}
+        if (Path(model).expanduser() / "codec").is_dir():
+            chosen["codec"] = None  # the copy in the model's folder, wherever the recipe's was
         self.task, self.arguments, values = task_arguments(self.recipe, **chosen)
         if "predict" in self.task.NOT_FOR:
             raise UserError(self.task.NOT_FOR["predict"])
@@ -186,8 +189,7 @@ class Predictor:
             seed=run.seed,
             dtype=run.dtype,
         )
-        self.asking = asking
-        self._forecaster = self.task.forecaster(self.arguments, self.path, asking)
+        self.forecaster: Any = self.task.load_forecaster(self.arguments, self.path, asking)  # a task's own may do more
         self._calibration = None
         if run.calibration:
             from stonk_trainer.evaluation.calibration import read_calibration
@@ -199,6 +201,10 @@ class Predictor:
 
     def __exit__(self, *_: object) -> None:
         self._merged.cleanup()
+
+    def ask(self, **changes: Any) -> None:
+        """Ask otherwise from now on: fields of `Asking`."""
+        self.forecaster.asking = dataclasses.replace(self.forecaster.asking, **changes)
 
     def rows(self, run: Predict) -> list[Row]:
         """The rows that `run` names: of its file, or of the days of its dataset."""
@@ -235,9 +241,9 @@ class Predictor:
     def forecasts(self, rows: Sequence[Row], hear: Callable[[list[str]], None] | None = None) -> list[dict[str, Any]]:
         """One forecast per row, all made together; hear: see `tasks.base.Forecaster`."""
         found = []
-        for row, forecast in zip(rows, self._forecaster.forecasts(rows, hear), strict=True):
+        for row, forecast in zip(rows, self.forecaster.forecasts(rows, hear), strict=True):
             known = {key: row.get(key) for key in ("ticker", "date", "label", "next_return", "base_rate_up")}
-            one = {"model": self.name, **known, "samples": self.asking.samples, **forecast}
+            one = {"model": self.name, **known, "samples": self.forecaster.asking.samples, **forecast}
             if self._calibration is not None:
                 up = self._calibration.p_up(one)
                 one["calibrated_confidence"] = None if up is None else up if one["direction"] == "UP" else 1 - up

@@ -49,6 +49,8 @@ class Asking:
 class Forecaster(Protocol):
     """A model that forecasts rows of its task."""
 
+    asking: Asking
+
     def forecasts(self, rows: Sequence[Row], hear: Callable[[list[str]], None] | None = None) -> list[Row]:
         """One forecast per row, all made together.
 
@@ -149,7 +151,7 @@ class Task(Protocol):
         """A row to forecast that was read from a file, or a UserError that begins with `where`."""
 
     @staticmethod
-    def forecaster(args: Any, path: str, asking: Asking) -> Forecaster:
+    def load_forecaster(args: Any, path: str, asking: Asking) -> Forecaster:
         """The model in the folder `path`. Raises UserError when it is none for this task."""
 
     @staticmethod

@@ -196,12 +196,12 @@ def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any
     return dataset.check_row(dataset.codec_of(args), row, where)
 
 
-def forecaster(args: Arguments, path: str, asking: Asking) -> Forecaster:
+def load_forecaster(args: Arguments, path: str, asking: Asking) -> Forecaster:
     """A GPT that samples paths; see `forecaster.RowForecaster`."""
     from stonk_trainer.tasks.btc import dataset
     from stonk_trainer.tasks.btc.forecaster import RowForecaster
 
-    return RowForecaster(path, dataset.codec_of(args), asking)
+    return RowForecaster(path, dataset.codec_of(args), args.context_len, asking)
 
 
 def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:

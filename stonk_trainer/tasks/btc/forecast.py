@@ -7,11 +7,12 @@ the stage before it (`stages.py`). Several models are several stages, in the ord
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -126,6 +127,32 @@ def _short_names(folders: Sequence[str]) -> list[str]:
 # ---------------------------------------------------------------------------------------------------- forecast
 
 
+class Fan(NamedTuple):
+    """Sampled paths of a price: `last`, the day they start from; `known` closes up to it; prices_NH, a row per path;
+    `after`, the closes that came, as far as the horizon and the prices reach."""
+
+    last: str
+    known: np.ndarray
+    prices_NH: np.ndarray
+    after: np.ndarray
+
+
+def sample_fan(
+    series: Series,
+    forecaster: GPTForecaster,
+    origin: int,
+    horizon: int,
+    paths: int,
+    seed: int,
+    temperature: float = 1.0,
+) -> Fan:
+    """`paths` paths of the `horizon` days after the first `origin` returns of a series."""
+    closes = series.first_close * np.exp(np.cumsum(series.returns))
+    paths_NH = forecaster.sample(origin, horizon, paths, np.random.default_rng(seed), temperature)
+    prices_NH = closes[origin - 1] * np.exp(np.cumsum(paths_NH, axis=1))
+    return Fan(str(series.dates[origin - 1]), closes[:origin], prices_NH, closes[origin : origin + horizon])
+
+
 def _forecast(run: Forecast, series: Series, forecaster: GPTForecaster, folder: Path) -> None:
     origin = len(series.returns)
     if run.date:
@@ -135,15 +162,11 @@ def _forecast(run: Forecast, series: Series, forecaster: GPTForecaster, folder: 
     seen_until = forecaster.codec.config.train_end
     if str(series.dates[origin - 1]) < seen_until:
         log.warning("the model has learnt from days up to %s: this shows what it remembers, no forecast", seen_until)
-    closes = series.first_close * np.exp(np.cumsum(series.returns))
-    paths_NH = forecaster.sample(origin, run.horizon, run.paths, np.random.default_rng(run.seed), run.temperature)
-    prices_NH = closes[origin - 1] * np.exp(np.cumsum(paths_NH, axis=1))
-    last = str(series.dates[origin - 1])
-    print(f"{series.name} after {last}, close {closes[origin - 1]:,.6g}: {run.paths} paths of {run.horizon} days")
-    print(quantile_table(closes[origin - 1], prices_NH))
-    write_paths(folder / "paths.csv", prices_NH, last)
-    after = closes[origin : origin + run.horizon]
-    draw_fan(folder / "fan.png", series.name, last, closes[:origin], prices_NH, after)
+    fan = sample_fan(series, forecaster, origin, run.horizon, run.paths, run.seed, run.temperature)
+    print(f"{series.name} after {fan.last}, close {fan.known[-1]:,.6g}: {run.paths} paths of {run.horizon} days")
+    print(quantile_table(fan.known[-1], fan.prices_NH))
+    write_paths(folder / "paths.csv", fan.prices_NH, fan.last)
+    (folder / "fan.png").write_bytes(draw_fan(series.name, fan))
     print(f"saved {folder}/paths.csv and fan.png")
 
 
@@ -168,34 +191,36 @@ def write_paths(path: Path, prices_NH: np.ndarray, last: str) -> None:
     temporary.replace(path)
 
 
-def draw_fan(
-    path: Path, name: str, last: str, closes: np.ndarray, prices_NH: np.ndarray, after: np.ndarray | None = None
-) -> None:
-    """A fan chart: the closes before, bands that hold 50% and 90% of the paths, and what came after where known."""
+def draw_fan(name: str, fan: Fan) -> bytes:
+    """A fan chart as PNG: the closes before, bands that hold 50% and 90% of the paths, and what came after."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    horizon = prices_NH.shape[1]
-    known = closes[-3 * horizon :]
+    paths, horizon = fan.prices_NH.shape
+    known = fan.known[-3 * horizon :]
     days = np.arange(horizon + 1)
-    with_now = np.concatenate([np.full((len(prices_NH), 1), closes[-1]), prices_NH], axis=1)
+    with_now = np.concatenate([np.full((paths, 1), known[-1]), fan.prices_NH], axis=1)
     bands = np.quantile(with_now, QUANTILES, axis=0)
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     axes.plot(np.arange(-len(known) + 1, 1), known, color="black", linewidth=1.2, label="close")
     axes.fill_between(days, bands[0], bands[-1], color="tab:blue", alpha=0.2, linewidth=0, label="90% of the paths")
     axes.fill_between(days, bands[1], bands[-2], color="tab:blue", alpha=0.35, linewidth=0, label="50% of the paths")
     axes.plot(days, bands[2], color="tab:blue", linewidth=1.2, label="median")
-    if after is not None and len(after):
-        axes.plot(np.arange(len(after) + 1), [closes[-1], *after], color="tab:red", linewidth=1.2, label="what came")
+    if len(fan.after):
+        axes.plot(
+            np.arange(len(fan.after) + 1), [known[-1], *fan.after], color="tab:red", linewidth=1.2, label="what came"
+        )
     axes.axvline(0, color="0.6", linewidth=0.8)
-    axes.set_xlabel(f"days after {last}")
+    axes.set_xlabel(f"days after {fan.last}")
     axes.set_ylabel("price")
-    axes.set_title(f"{name}: {len(prices_NH)} paths of {horizon} days", parse_math=False)  # $ stands in tickers
+    axes.set_title(f"{name}: {paths} paths of {horizon} days", parse_math=False)  # $ stands in tickers
     axes.legend(loc="best")
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
     plt.close(figure)
+    return picture.getvalue()
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation

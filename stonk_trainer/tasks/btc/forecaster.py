@@ -15,6 +15,7 @@ from stonk_trainer.tasks.btc import QUANTILES
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.dataset import check_same_codec, check_tokenizer
 from stonk_trainer.tasks.btc.gpt import load_gpt, next_token_log_probs, sample_paths
+from stonk_trainer.tasks.btc.returns import Series, scale_of
 from stonk_trainer.tasks.btc.rewards import decode_futures
 from stonk_trainer.tasks.btc.tokens import Contexts, from_text
 
@@ -109,12 +110,12 @@ class GPTForecaster:
 class RowForecaster:
     """A GPT as `tasks.base.Forecaster`: what many sampled paths after a row's tokens come to."""
 
-    def __init__(self, path: str | Path, codec: Codec, asking: Asking):
+    def __init__(self, path: str | Path, codec: Codec, context_len: int, asking: Asking):
         from stonk_trainer.models import load_tokenizer
 
         self.model, self.codec, self.asking = load_gpt(path), codec, asking
+        self.context_len = context_len
         check_tokenizer(codec, load_tokenizer(str(path)), str(path))
-        self.tokens = -(-asking.horizon // codec.config.patch_size)
         self._longest = self.model.config.max_position_embeddings
 
     def forecasts(self, rows: Sequence[Mapping], hear: Callable | None = None) -> list[dict[str, Any]]:
@@ -129,6 +130,11 @@ class RowForecaster:
                 found[i] = _summary(returns_N) | self._outcome(rows[i])
         return found
 
+    def on(self, series: Series) -> GPTForecaster:
+        """The same model as a forecaster of one series, from any day on."""
+        scale = scale_of(series, self.codec.config.train_end)
+        return GPTForecaster(series.name, self.model, self.codec, series.returns, scale, self.context_len)
+
     def _outcome(self, row: Mapping) -> dict[str, Any]:
         """What came over this forecast's horizon, for a row of the RL dataset, which tells what came over its own."""
         if "future_returns" not in row:
@@ -140,16 +146,17 @@ class RowForecaster:
 
     def _returns(self, contexts_BC: np.ndarray, rows: Sequence[Mapping]) -> np.ndarray:
         """(B, samples) simple returns over the horizon."""
-        if contexts_BC.shape[1] + self.tokens > self._longest:
+        tokens = -(-self.asking.horizon // self.codec.config.patch_size)
+        if contexts_BC.shape[1] + tokens > self._longest:
             raise UserError(
-                f"a row of {contexts_BC.shape[1]} tokens and {self.tokens} to come do not fit in the {self._longest} "
+                f"a row of {contexts_BC.shape[1]} tokens and {tokens} to come do not fit in the {self._longest} "
                 "that the model can read: give a shorter --horizon, or rows of fewer tokens"
             )
         count = self.asking.samples
-        shape = count, self.tokens
+        shape = count, tokens
         draws_BNH = np.stack([np.random.default_rng(self.asking.seed_of(row["prompt"])).random(shape) for row in rows])
         sampled_BNH = sample_paths(
-            self.model, torch.from_numpy(contexts_BC), self.tokens, count, self.codec.config.codebook_size,
+            self.model, torch.from_numpy(contexts_BC), tokens, count, self.codec.config.codebook_size,
             self.asking.temperature, draws_BNH=torch.from_numpy(draws_BNH),
         )  # fmt: skip
         repeated = np.repeat(contexts_BC, count, axis=0)

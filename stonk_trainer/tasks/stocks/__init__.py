@@ -152,7 +152,7 @@ def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any
     return forecaster.check_row(row, where)
 
 
-def forecaster(args: Arguments, path: str, asking: Asking) -> Forecaster:
+def load_forecaster(args: Arguments, path: str, asking: Asking) -> Forecaster:
     """A language model that answers in text; see `forecaster.LanguageForecaster`."""
     from stonk_trainer.tasks.stocks.forecaster import LanguageForecaster
 

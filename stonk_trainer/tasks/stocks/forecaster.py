@@ -24,7 +24,6 @@ class LanguageForecaster:
         stocks.check_tokenizer(args, tokenizer, path)
         self.asking = asking
         self._generator = generation.TransformersGenerator(path, tokenizer, {"dtype": asking.dtype})
-        self._how = generation.Sampling(asking.max_tokens, asking.temperature, asking.top_p)
 
     def forecasts(
         self, rows: Sequence[Mapping], hear: Callable[[list[str]], None] | None = None
@@ -32,7 +31,8 @@ class LanguageForecaster:
         """See `tasks.base.Forecaster`. Besides: answers, and one of them with its claims."""
         prompts = [row["prompt"] for row in rows]
         seeds = [self.asking.seed_of(prompt) for prompt in prompts]
-        found = self._generator.samples(prompts, self.asking.samples, self._how, seeds, hear)
+        how = generation.Sampling(self.asking.max_tokens, self.asking.temperature, self.asking.top_p)
+        found = self._generator.samples(prompts, self.asking.samples, how, seeds, hear)
         return [combine(row, [answer.text for answer in answers]) for row, answers in zip(rows, found, strict=True)]
 
 

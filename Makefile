@@ -2,7 +2,7 @@
 # make btc     train and judge the BTC path on this machine, from nothing (about 5 minutes after the installs)
 # make r1      train and measure the reasoning path on this machine, from nothing (about 20 minutes after the installs)
 # make test    run the tests
-# make lint    ruff
+# make lint    ruff and mypy
 # Each sets up .venv first; a second call starts at once.
 
 VENV := .venv
@@ -45,6 +45,7 @@ test: setup
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 setup: $(READY)
 

@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """`predict` when it is asked for: what it needs takes seconds to import."""
     if name == "predict":
         from stonk_trainer.prediction import predict

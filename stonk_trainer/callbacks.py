@@ -19,7 +19,14 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
-from transformers import TrainerCallback
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOTrainer
@@ -27,7 +34,7 @@ from trl import GRPOTrainer
 from stonk_trainer import __version__
 from stonk_trainer.checkpoints import make_way
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import make_folder
+from stonk_trainer.recipe import Arguments, GRPORun, make_folder
 from stonk_trainer.terminal import log, log_to
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
@@ -42,7 +49,14 @@ class RunCallback(TrainerCallback):
 class CompletionCallback(RunCallback):
     """A callback that also receives the scored completions of each generation, on the main process."""
 
-    def on_completions(self, args, state, control, records: list[dict], training: bool) -> None:
+    def on_completions(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        records: list[dict],
+        training: bool,
+    ) -> None:
         """`records`: one per completion, with the task's columns, `step`, `rewards` by name, `total`, `completion`."""
 
 
@@ -68,7 +82,7 @@ class Progress(ProgressCallback):
     def __init__(self, with_bar: bool):
         super().__init__()
         self.with_bar = with_bar
-        self._started = None
+        self._started: float | None = None
         self._first_step = 0
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -120,7 +134,7 @@ class Progress(ProgressCallback):
         log.info("  ".join(parts))
 
 
-def cannot_end(model) -> bool:
+def cannot_end(model: PreTrainedModel) -> bool:
     """Whether the model never generates an end: its generation config suppresses it."""
     config = getattr(model, "generation_config", None)
     return config is not None and config.eos_token_id in (config.suppress_tokens or ())
@@ -131,7 +145,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{seconds:02d}s"
 
 
-def watch(trainer) -> None:
+def watch(trainer: Trainer) -> None:
     """Log to `metrics.jsonl`, and replace the printing callbacks of Transformers by `Progress`.
 
     Call it last: both then see what the other callbacks add to a log.
@@ -142,7 +156,7 @@ def watch(trainer) -> None:
     trainer.add_callback(Progress(with_bar=sys.stderr.isatty() and not trainer.args.disable_tqdm))
 
 
-def open_run(args, resumed: str | None = None) -> None:
+def open_run(args: Arguments, resumed: str | None = None) -> None:
     """Once nothing the user gave can be wrong any more: the run's folder, with recipe, environment and training.log.
 
     What an earlier run left there is moved away, all of it or, when resumed from a checkpoint, what came after it.
@@ -185,7 +199,7 @@ def _commit() -> str | None:
     return git.stdout.strip() or None
 
 
-def _write_json(path: Path, content) -> None:
+def _write_json(path: Path, content: object) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=2) + "\n")
     temporary.replace(path)
@@ -270,7 +284,7 @@ def market_statistics(records: list[dict]) -> dict:
         "down_accuracy": correct["DOWN"] / examples["DOWN"] if examples["DOWN"] else None,
         "actual_up_rate": actual,
         "predicted_up_rate": predicted,
-        "gap": predicted - actual if readable else None,
+        "gap": predicted - actual if predicted is not None and actual is not None else None,
     }
 
 
@@ -335,8 +349,8 @@ class Milestone(CompletionCallback):
 
     KEPT = ("evaluations", "losses", "reached")
 
-    def __init__(self, run, output_dir: str | Path):
-        self.run = run  # recipe.GRPORun
+    def __init__(self, run: GRPORun, output_dir: str | Path):
+        self.run = run
         self.path = Path(output_dir) / "milestone.json"
         self.records: list[dict] = []
         self.evaluations: list[dict] = []
@@ -366,7 +380,7 @@ class Milestone(CompletionCallback):
             control.should_training_stop |= reached
         return control
 
-    def _judge(self, state) -> None:
+    def _judge(self, state: TrainerState) -> None:
         """Take the evaluation just done into account; write the evidence when the milestone is reached."""
         records, self.records = self.records, []
         if not records or "direction" not in records[0]:

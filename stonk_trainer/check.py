@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import numpy as np
@@ -25,6 +25,10 @@ import numpy as np
 from stonk_trainer import checkpoints, recipe
 from stonk_trainer.errors import Unreachable, UserError, exits_cleanly, explained
 from stonk_trainer.terminal import log, quiet_imports, start_log
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from trl import SFTConfig
 
 USAGE = """usage: stonk check RECIPE [--key value ...]
 
@@ -125,7 +129,7 @@ def trainer_of(argv: list[str]) -> str:
     unknown = {trainer: len(keys - names - {"task"}) for trainer, names in known.items()}
     if unknown["sft"] == unknown["grpo"]:
         return command or "sft"
-    return min(unknown, key=unknown.get)
+    return min(unknown, key=unknown.__getitem__)
 
 
 def _without_a_dead_hub() -> None:
@@ -283,7 +287,7 @@ def _show_learnt(run: Checked, row: dict) -> None:
         )
 
 
-def learnt(train, row: dict, tokenizer) -> tuple[list[int], list[bool]]:
+def learnt(train: SFTConfig, row: dict, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[bool]]:
     """(tokens of an SFT row, whether each is learnt), as TRL builds them."""
     if "input_ids" in row:
         labels = row.get("labels") or row["input_ids"]
@@ -458,7 +462,7 @@ def _spread(counts: np.ndarray) -> str:
     return f"median {np.median(counts):.0f}, 95% below {np.percentile(counts, 95):.0f}, longest {counts.max()}"
 
 
-def _size(config) -> str:
+def _size(config: PretrainedConfig) -> str:
     """Kind, layers and parameters of a model, without its weights."""
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM

@@ -20,8 +20,8 @@ AUTO = ("auto", "last", "true", "True")
 CHECKSUMS = "checksums.json"
 UNFINISHED = ".unfinished"  # in a run's folder: the checkpoint being written
 PREVIOUS = ".previous_run"  # what a run started anew in the same folder has moved out of its way
-OF_A_RUN = ("training.log", "training_log.jsonl", "stage2_training_log.jsonl", "metrics.jsonl", "market_stats.json")
-OF_A_RUN += ("milestone.json", "best_model", "best_adapter")
+OF_A_RUN: tuple[str, ...] = ("training.log", "training_log.jsonl", "stage2_training_log.jsonl", "metrics.jsonl")
+OF_A_RUN += ("market_stats.json", "milestone.json", "best_model", "best_adapter")
 
 
 def checkpoints(run: str | Path) -> list[Path]:

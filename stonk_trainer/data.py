@@ -18,8 +18,12 @@ import threading
 import warnings
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 REQUEST_SECONDS = 10  # for one request
 FETCH_SECONDS = 60  # for all of them: yfinance makes up to a dozen, and tries some again
@@ -138,7 +142,7 @@ def fetch(ticker: str, out: str | None = None, start: str | None = None, end: st
     return path
 
 
-def _download(ticker: str, first: date | None, last: date):
+def _download(ticker: str, first: date | None, last: date) -> DataFrame:
     """yfinance's frame by day, with plain column names; its many lines of complaint become the reason of one error."""
     try:
         import yfinance

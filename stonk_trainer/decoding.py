@@ -9,11 +9,15 @@ tokens of a row so far, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 
-def cannot_share(model) -> str | None:
+
+def cannot_share(model: PreTrainedModel) -> str | None:
     """Why the answers of a prompt cannot share it in this model; None when they can."""
     config = model.config.get_text_config()
     if config is not model.config or config.is_encoder_decoder:
@@ -34,16 +38,16 @@ def distinct(ids_BP: torch.Tensor, mask_BP: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def decode(
-    model,
-    input_ids,
-    logits_processor,
-    stopping_criteria,
-    generation_config,
-    draws_BC=None,
-    together=False,
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    draws_BC: torch.Tensor,
+    together: bool = False,
     each_step: Callable[[torch.Tensor], None] | None = None,
-    **model_kwargs,
-):
+    **model_kwargs: Any,
+) -> torch.Tensor:
     """Sampling or greedy search as Transformers does it, each distinct prompt computed once; for `custom_generate`.
 
     draws_BC: uniform numbers in [0, 1), one for each token to sample. together: this process goes on until all have

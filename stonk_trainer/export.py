@@ -14,9 +14,16 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError, exits_cleanly, explained, first_line
 from stonk_trainer.models import check_folder, load_tokenizer, locate_model, merge_adapter
+
+if TYPE_CHECKING:
+    import gguf
+    import numpy as np
+    import torch
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 OTHERWISE = "merge to a folder instead (--to hf) and run llama.cpp's convert_hf_to_gguf.py on it"
 
@@ -91,10 +98,11 @@ def write_gguf(folder: str | Path, output: str | Path) -> None:
     cut = _cut_of(tokenizer, folder)
     tensors = dict(_tensor_files(folder))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[ARCHITECTURES[config.model_type]], config.num_hidden_layers)
-    named = {name: names.get_name(name, try_suffixes=(".weight", ".bias")) for name in sorted(tensors)}
+    found = {name: names.get_name(name, try_suffixes=(".weight", ".bias")) for name in sorted(tensors)}
     if config.tie_word_embeddings:
-        named.pop("lm_head.weight", None)
-    if unknown := [name for name, new in named.items() if new is None]:
+        found.pop("lm_head.weight", None)
+    named = {name: new for name, new in found.items() if new is not None}
+    if unknown := [name for name in found if name not in named]:
         raise UserError(f"{folder}: GGUF has no place for the weight {unknown[0]}: {OTHERWISE}")
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +127,7 @@ def write_gguf(folder: str | Path, output: str | Path) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _check_architecture(config, folder: Path) -> None:
+def _check_architecture(config: PretrainedConfig, folder: Path) -> None:
     if config.model_type not in ARCHITECTURES:
         known = " and ".join(ARCHITECTURES)
         raise UserError(f"{folder} is a {config.model_type} model, and GGUF is written of {known}: {OTHERWISE}")
@@ -134,7 +142,7 @@ def _check_architecture(config, folder: Path) -> None:
             raise UserError(f"{folder} has {what}, of which no GGUF is written: {OTHERWISE}")
 
 
-def _cut_of(tokenizer, folder: Path) -> str:
+def _cut_of(tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:
     """llama.cpp's name of how this tokenizer cuts text. Raises UserError when it is none of `CUTS`."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     before = state["pre_tokenizer"] or {}
@@ -170,7 +178,7 @@ def _tensor_files(folder: Path) -> Iterator[tuple[str, Path]]:
             raise UserError(f"{path} cannot be read: {error}") from error
 
 
-def _data(path: Path, name: str, config):
+def _data(path: Path, name: str, config: PretrainedConfig) -> tuple[np.ndarray, gguf.GGMLQuantizationType]:
     """A weight as numpy holds it, and its GGUF type: matrices as bf16 bytes, vectors as fp32."""
     import gguf
     import torch
@@ -186,13 +194,13 @@ def _data(path: Path, name: str, config):
     return tensor.to(torch.bfloat16).contiguous().view(torch.uint8).numpy(), gguf.GGMLQuantizationType.BF16
 
 
-def _interleaved(tensor, heads: int):
+def _interleaved(tensor: torch.Tensor, heads: int) -> torch.Tensor:
     """Rotary halves as llama.cpp's llama reads them: pairs of neighbours instead of first half and second half."""
     halves = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, *tensor.shape[1:])
     return halves.swapaxes(1, 2).reshape(tensor.shape)
 
 
-def _write_config(writer, config, name: str) -> None:
+def _write_config(writer: gguf.GGUFWriter, config: PretrainedConfig, name: str) -> None:
     import gguf
 
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -213,7 +221,9 @@ def _write_config(writer, config, name: str) -> None:
     writer.add_vocab_size(config.vocab_size)
 
 
-def _write_tokenizer(writer, config, tokenizer, folder: Path, cut: str) -> None:
+def _write_tokenizer(
+    writer: gguf.GGUFWriter, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, folder: Path, cut: str
+) -> None:
     import gguf
 
     if len(tokenizer) > config.vocab_size:
@@ -242,7 +252,8 @@ def _write_tokenizer(writer, config, tokenizer, folder: Path, cut: str) -> None:
 # ------------------------------------------------------------------------------------------------- push
 
 # What of a model's folder is pushed: no pickles, no states of optimisers, no logs.
-PUSHED = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "*.gguf")
+PUSHED: tuple[str, ...] = ("config.json", "generation_config.json", "model*.safetensors", "*.gguf")
+PUSHED += ("model.safetensors.index.json",)
 PUSHED += ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt")
 PUSHED += ("chat_template.jinja", "codec/config.json", "codec/model.safetensors", "LICENSE*", "NOTICE*")
 

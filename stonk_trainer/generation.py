@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stonk_trainer import decoding, models
 from stonk_trainer.errors import UserError
 from stonk_trainer.terminal import log
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
 
@@ -42,7 +46,7 @@ class Sampling:
 class TransformersGenerator:
     """A model in this process, on the accelerator if there is one."""
 
-    def __init__(self, path: str, tokenizer, loading: dict[str, Any]):
+    def __init__(self, path: str, tokenizer: PreTrainedTokenizerBase, loading: dict[str, Any]):
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -86,10 +90,10 @@ class TransformersGenerator:
         how = _how(sampling)
         if decoding.cannot_share(self.model) is None:
             rows = [[seed, number] for seed in seeds for number in range(count)]
-            draws_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
+            drawn_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
             to_text = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
             each_step = None if hear is None else lambda tokens_BC: hear(to_text(tokens_BC))
-            draws_BC = torch.from_numpy(draws_BC).to(self.device)
+            draws_BC = torch.from_numpy(drawn_BC).to(self.device)
             how["custom_generate"] = partial(decoding.decode, draws_BC=draws_BC, each_step=each_step)
         set_seed(seeds[0] % 2**32)
         with torch.inference_mode():
@@ -97,11 +101,11 @@ class TransformersGenerator:
         answers = self._answers(output_BT[:, inputs["input_ids"].shape[1] :])
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 
-    def _inputs(self, prompts: Sequence[Messages]):
+    def _inputs(self, prompts: Sequence[Messages]) -> BatchEncoding:
         texts = self.tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
         return self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
 
-    def _answers(self, tokens_BC) -> list[Answer]:
+    def _answers(self, tokens_BC: torch.Tensor) -> list[Answer]:
         ends = self.model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         answers = []
@@ -123,7 +127,7 @@ def _how(sampling: Sampling) -> dict[str, Any]:
 class VLLMGenerator:
     """A model in vLLM, which batches by itself."""
 
-    def __init__(self, path: str, tokenizer, dtype: str | None):
+    def __init__(self, path: str, tokenizer: PreTrainedTokenizerBase, dtype: str | None):
         from vllm import LLM
 
         self.tokenizer = tokenizer
@@ -148,7 +152,9 @@ class VLLMGenerator:
         return [Answer(one.text, len(one.token_ids), one.finish_reason == "stop") for one in first]
 
 
-def load_generator(path: str, tokenizer, engine: str, loading: dict[str, Any]):
+def load_generator(
+    path: str, tokenizer: PreTrainedTokenizerBase, engine: str, loading: dict[str, Any]
+) -> TransformersGenerator | VLLMGenerator:
     """engine: transformers, vllm, or auto: vLLM where it can run. loading: `from_pretrained` arguments."""
     import torch
 
@@ -160,7 +166,7 @@ def load_generator(path: str, tokenizer, engine: str, loading: dict[str, Any]):
     return TransformersGenerator(path, tokenizer, loading)
 
 
-def batches_by_length(prompts: Sequence[Messages], tokenizer, size: int) -> list[list[int]]:
+def batches_by_length(prompts: Sequence[Messages], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:
     """Indices of the prompts in batches of `size` and of like length, the longest first."""
     texts = tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))

@@ -8,10 +8,14 @@ the KL refers to the model the run starts from: LoRA starts at zero on it, so wi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError, exits_cleanly, explained
 from stonk_trainer.recipe import load_recipe, make_folder
 from stonk_trainer.terminal import log, start_log
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig
 
 
 @exits_cleanly
@@ -74,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     log.info("saved %s", best)
 
 
-def check_batches(rows: int, config) -> None:
+def check_batches(rows: int, config: GRPOConfig) -> None:
     """Say what one step is made of, and refuse a run whose data does not fill one generation batch."""
     prompts = config.generation_batch_size // config.num_generations
     log.info(

@@ -6,7 +6,10 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback
@@ -15,10 +18,14 @@ from stonk_trainer.callbacks import RunCallback, cannot_end
 from stonk_trainer.checkpoints import checkpoints, step_of
 from stonk_trainer.errors import UserError, explained, in_one_line
 from stonk_trainer.models import reading
+from stonk_trainer.recipe import Arguments
 from stonk_trainer.terminal import log
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, Trainer, TrainingArguments
 
-def train(trainer, resumed: str | None, args) -> None:
+
+def train(trainer: Trainer, resumed: str | None, args: Arguments) -> None:
     """`trainer.train()`, that ends in one line where it cannot go on.
 
     On SIGTERM or Ctrl-C the step is finished, a checkpoint written, and the process ends with 128 + the signal's number
@@ -41,7 +48,7 @@ def train(trainer, resumed: str | None, args) -> None:
         sys.exit(128 + signals.caught)
 
 
-def check_optimisation(train) -> None:
+def check_optimisation(train: TrainingArguments) -> None:
     """Raise UserError for an optimiser or a schedule that cannot be made from TRL's config `train`."""
     from transformers import Trainer, get_scheduler
 
@@ -52,19 +59,21 @@ def check_optimisation(train) -> None:
         get_scheduler(train.lr_scheduler_type, optimiser, 1, 10, scheduler_specific_kwargs=train.lr_scheduler_kwargs)
 
 
-def what_to_shrink(config, args, *lengths) -> str:
+def what_to_shrink(
+    config: PretrainedConfig, args: Arguments, prompt: int, completion: int, processes: int = 1, device: str = "cpu"
+) -> str:
     """The settings that would save most memory, in the order to try them, with what each saves.
 
-    lengths: as `memory.estimate` takes them.
+    prompt, completion: tokens of the longest row, as `memory.estimate` takes them.
     """
     from stonk_trainer import memory
 
-    settings = memory.advice(config, args, *lengths)
+    settings = memory.advice(config, args, prompt, completion, processes, device)
     told = [f"{setting} (about {_size(saved)} less)" for setting, saved in settings]
     return "set, in this order, " + "; ".join(told) if told else "take a smaller model, or a larger device"
 
 
-def _in_words(error: Exception, trainer, begun: int, args) -> str | None:
+def _in_words(error: Exception, trainer: Trainer, begun: int, args: Arguments) -> str | None:
     """What ended a run that had made `begun` steps before it was resumed; None where a traceback has to say it."""
     step, last = max(trainer.state.global_step, begun) + 1, next(iter(checkpoints(trainer.args.output_dir)), None)
     if isinstance(error, UserError):
@@ -87,7 +96,7 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
-def _advice(trainer, args) -> str:
+def _advice(trainer: Trainer, args: Arguments) -> str:
     """For the lengths this run has met: those of the batch that was too large are not known any more."""
     prompt = trainer.args.max_length if args.trainer == "sft" else 512
     completion = getattr(trainer.args, "max_completion_length", None) or 1
@@ -112,7 +121,7 @@ class StopSignals(TrainerCallback):
 
     def __init__(self):
         self.caught = 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,7 +132,7 @@ class StopSignals(TrainerCallback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _catch(self, number, frame) -> None:
+    def _catch(self, number: int, frame: FrameType | None) -> None:
         if self.caught:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

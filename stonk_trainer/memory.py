@@ -17,17 +17,21 @@ from __future__ import annotations
 import copy
 import math
 import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import init_empty_weights
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from stonk_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 MIB = 2**20
 # What a process takes that is no tensor of ours: libraries, their data, and buffers they keep (cuda: the context).
@@ -213,7 +217,7 @@ def _bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def weight_bytes(model: torch.nn.Module, args: Any) -> dict[str, int]:
+def weight_bytes(model: PreTrainedModel, args: Any) -> dict[str, int]:
     """{"weights, bfloat16": bytes, …} of a model without LoRA, as it is loaded.
 
     4 bit (Dettmers et al. 2023, arXiv:2305.14314, section 3): two weights a byte, and for each 64 of them a scale, of
@@ -274,7 +278,7 @@ def _dtype(config: PretrainedConfig, args: Any) -> torch.dtype:
     return getattr(torch, named) if isinstance(named, str) else named or torch.float32
 
 
-def empty_model(config: PretrainedConfig, args: Any, layers: int | None = None) -> torch.nn.Module:
+def empty_model(config: PretrainedConfig, args: Any, layers: int | None = None) -> PreTrainedModel:
     """The model in `dtype`, or one of its first `layers` layers, on torch's meta device: shapes, no numbers."""
     config = copy.deepcopy(config)
     if hasattr(config, "quantization_config"):
@@ -288,7 +292,7 @@ def empty_model(config: PretrainedConfig, args: Any, layers: int | None = None) 
         return AutoModelForCausalLM.from_config(config, dtype=_dtype(config, args), **attention)
 
 
-def with_lora(model: torch.nn.Module, args: Any) -> torch.nn.Module:
+def with_lora(model: PreTrainedModel, args: Any) -> PreTrainedModel | PeftModel:
     """The model as the trainers train it: with LoRA, where the recipe says so.
 
     PEFT keeps adapters of a 16-bit model in fp32; TRL puts those of a quantised one into bf16.
@@ -318,7 +322,7 @@ def _shares(config: PretrainedConfig, args: Any) -> bool:
 
 
 @contextmanager
-def _fake(model: torch.nn.Module):
+def _fake(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     """Inside, a model of the meta device is one of fake tensors on a CPU: torch picks the kernels of real ones.
 
     The masks of Transformers cannot be made on the meta device itself.
@@ -335,7 +339,7 @@ class _Live(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.now = self.peak = 0
-        self.seen = weakref.WeakSet()
+        self.seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         # what comes in and was not made inside, such as a weight, is not counted, and neither are views of it
@@ -444,11 +448,11 @@ def _states(backbone: torch.nn.Module, args: Any, prompt: int, completion: int, 
     return torch.cat([states_B1D, rest.last_hidden_state], dim=1)
 
 
-def _backbone(model: torch.nn.Module) -> torch.nn.Module:
+def _backbone(model: PreTrainedModel | PeftModel) -> torch.nn.Module:
     return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
 
 
-def _autocast(args: Any):
+def _autocast(args: Any) -> torch.autocast | nullcontext:
     half = torch.bfloat16 if args.train.bf16 else torch.float16 if args.train.fp16 else None
     return torch.autocast("cpu", half) if half else nullcontext()
 
@@ -499,7 +503,16 @@ def _head(config: PretrainedConfig, args: Any, rows: int, scored: int, device: s
     return _head_passes(positions, vocabulary, width, dtype, training, learns, whole, grpo)
 
 
-def _head_passes(positions: int, vocabulary: int, width: int, dtype: torch.dtype, training, learns, whole, grpo) -> int:
+def _head_passes(
+    positions: int,
+    vocabulary: int,
+    width: int,
+    dtype: torch.dtype,
+    training: bool,
+    learns: bool,
+    whole: bool,
+    grpo: bool,
+) -> int:
     """The most that these passes take on a CPU, by running them on fake tensors."""
     from transformers.loss.loss_utils import ForCausalLMLoss
     from trl.kernels import ChunkedLogProbFunction

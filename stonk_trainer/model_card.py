@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -20,6 +20,9 @@ from stonk_trainer.evaluation import statements
 from stonk_trainer.evaluation.run_folder import Stage, interval, listed, mapping, number, read_stage
 from stonk_trainer.evaluation.tables import short_names
 from stonk_trainer.recipe import NEW_MODEL
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
 
 EMBEDDED_ON_HUB = {"embedded:smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 LICENCES = {
@@ -65,7 +68,7 @@ class Origin:
         return self.recipe.get("task")
 
 
-def make_card(model: Path, repo_id: str, evaluation: Path | None = None):
+def make_card(model: Path, repo_id: str, evaluation: Path | None = None) -> ModelCard:
     """The card of the model in folder `model`, as a `huggingface_hub.ModelCard`.
 
     evaluation: folder of an evaluation; None: one that judged this model is looked for beside it. Raises UserError when
@@ -192,7 +195,7 @@ def results(model: Path, evaluation: Path | None) -> str:
         raise UserError(f"--eval: {evaluation} judges no model {model}: judge it with `stonk eval --models {model}`")
     run = _run_of(model)
     beside = sorted(run.resolve().parent.iterdir()) if run else []
-    near = [run] * bool(run) + [f for f in beside if f.is_dir() and not f.name.startswith(".")]
+    near = ([run] if run else []) + [f for f in beside if f.is_dir() and not f.name.startswith(".")]
     for folder in near:
         if text := _results_in(folder, model):
             return text

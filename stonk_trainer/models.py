@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError, explained, first_line, hub_error
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+    from trl import ModelConfig
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +62,7 @@ def locate_model(
     return located
 
 
-def check_weights(located: str, args, trust_remote_code: bool = False) -> None:
+def check_weights(located: str, args: ModelConfig, trust_remote_code: bool = False) -> None:
     """Raise UserError for a local model whose files do not hold the weights its config.json describes.
 
     Transformers fills in at random what it does not find, and leaves out what it has no place for. Nothing is read but
@@ -181,7 +186,7 @@ def _on_the_hub(name: str, revision: str) -> str:
     return name
 
 
-def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = False):
+def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a located model, padding on the left as generation needs it.
 
     Raises UserError when there is none, or it makes nothing of a text.
@@ -206,7 +211,7 @@ def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = 
     return tokenizer
 
 
-def training_form(args) -> dict:
+def training_form(args: ModelConfig) -> dict:
     """How the trainers load the policy, as their keyword arguments: LoRA and 4-bit, from TRL's ModelConfig.
 
     The trainers get the model's path, not the model: TRL's KL reference is the same path loaded again, or the same
@@ -220,7 +225,7 @@ def training_form(args) -> dict:
     return {"peft_config": get_peft_config(args), "quantization_config": get_quantization_config(args)}
 
 
-def loading_options(args) -> dict:
+def loading_options(args: ModelConfig) -> dict:
     """`from_pretrained` arguments of a ModelConfig."""
     return {"revision": args.model_revision, "dtype": args.dtype, "attn_implementation": args.attn_implementation}
 
@@ -279,7 +284,7 @@ def merge_adapter(adapter: str | Path, output: str | Path, trust_remote_code: bo
     return output
 
 
-def _save_whole(model, tokenizer, folder: Path) -> None:
+def _save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Save into a temporary folder beside `folder`, then rename: a torn checkpoint is never seen."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     model.config.name_or_path = str(folder)
@@ -299,7 +304,7 @@ def _save_whole(model, tokenizer, folder: Path) -> None:
         raise
 
 
-def save_best(trainer) -> Path:
+def save_best(trainer: Trainer) -> Path:
     """Save what the trainer ended with (the best checkpoint when it keeps one) as `output_dir/best_model`.
 
     Always a full checkpoint: an adapter is saved as `best_adapter` and merged. Runs on all ranks, writes on rank 0.

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
@@ -27,9 +27,12 @@ from stonk_trainer.tasks import btc, stocks
 from stonk_trainer.tasks.base import Row
 from stonk_trainer.tasks.stocks.rewards import claims_in, score
 
+if TYPE_CHECKING:
+    from stonk_trainer.tasks.btc.returns import Series
+
 UPLOADED_DAYS = 250  # of an uploaded series, that can be chosen
 STREAM_SECONDS = 0.3  # between two looks at answers that are being written
-ONE_AT_A_TIME = {"concurrency_id": "models", "concurrency_limit": 1}
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "models", "concurrency_limit": 1}
 
 LOOK: dict[str, Any] = {
     "theme": gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
@@ -103,7 +106,7 @@ def _stocks_tab(models: Sequence[Predictor], rows: dict[str, Row]) -> None:
             with gr.Column(min_width=320):
                 columns.append(gr.HTML())
 
-    def upload_prices(path: str):
+    def upload_prices(path: str) -> tuple[dict[str, Row], Any, str]:
         try:
             found = _named(_uploaded_rows(models[-1], Path(path)))
         except UserError as error:
@@ -114,10 +117,12 @@ def _stocks_tab(models: Sequence[Predictor], rows: dict[str, Row]) -> None:
         told = f"{len(found)} days of {escape(Path(path).name)}; the file is read and removed."
         return found, gr.update(choices=names, value=names[0]), told
 
-    def show_prompt(name: str, own: dict[str, Row]):
+    def show_prompt(name: str, own: dict[str, Row]) -> str:
         return _prompt_html(_find(name, own, rows))
 
-    def answer(chosen: list[str], name: str, own: dict[str, Row], samples: int, temperature: float, seed: int):
+    def answer(
+        chosen: list[str], name: str, own: dict[str, Row], samples: int, temperature: float, seed: int
+    ) -> Iterator[list[str] | str]:
         asked = [model for model in models if model.name in chosen][: len(columns)]
         if not asked:
             raise gr.Error("Choose a model.", duration=5)
@@ -235,8 +240,13 @@ def _rewards_html(answer: dict[str, Any], row: Row, scoring: Scoring) -> Markup:
     """The rewards of one answer by component; those that need the outcome are left open where it is not known."""
     known = row["label"] is not None
     outcome = row if known else {**row, "label": "UP", "next_return": 0.0}
-    how = {"accuracy": scoring.accuracy, "skew_aware": scoring.skew_aware, "weights": scoring.weights}
-    result = score(answer["completion"], outcome, **how)
+    result = score(
+        answer["completion"],
+        outcome,
+        accuracy=scoring.accuracy,
+        skew_aware=scoring.skew_aware,
+        weights=scoring.weights,
+    )
     lines, short = Markup(""), []
     for name, weight in scoring.weights.items():
         open_ = name in ("accuracy", "magnitude") and not known
@@ -286,15 +296,15 @@ def _paths_tab(models: Sequence[Predictor]) -> None:
             with gr.Column(min_width=320):
                 pictures.append(gr.HTML())
 
-    def series_of(ticker: str, own):
+    def series_of(ticker: str, own: Series | None) -> Series:
         return own if own is not None else embedded[ticker]
 
-    def choose(ticker: str):
+    def choose(ticker: str) -> tuple[None, Any, str]:
         days = _days(models[-1], embedded[ticker])
         middle = len(days) // 2
         return None, gr.update(maximum=len(days) - 1, value=middle), _day_text(days, middle)
 
-    def upload_prices(path: str, ticker: str):
+    def upload_prices(path: str, ticker: str) -> tuple[Series | None, str, Any, str]:
         try:
             series, *others = _series(models[-1], path)
             if others:
@@ -309,10 +319,10 @@ def _paths_tab(models: Sequence[Predictor]) -> None:
         day = int(at * (len(days) - 1))
         return series, text, gr.update(maximum=len(days) - 1, value=day), _day_text(days, day)
 
-    def tell(day: int, ticker: str, own):
+    def tell(day: int, ticker: str, own: Series | None) -> str:
         return _day_text(_days(models[-1], series_of(ticker, own)), int(day))
 
-    def fan(chosen: list[str], ticker: str, own, day: int, horizon: int, paths: int):
+    def fan(chosen: list[str], ticker: str, own: Series | None, day: int, horizon: int, paths: int) -> list[str] | str:
         asked = [model for model in models if model.name in chosen][: len(pictures)]
         if not asked:
             raise gr.Error("Choose a model.", duration=5)
@@ -333,7 +343,7 @@ def _paths_tab(models: Sequence[Predictor]) -> None:
     day.release(fan, inputs, pictures, trigger_mode="always_last", **ONE_AT_A_TIME)
 
 
-def _series(model: Predictor, path: str | None) -> list:
+def _series(model: Predictor, path: str | None) -> list[Series]:
     """The series of the model's dataset, or of a file."""
     from stonk_trainer.tasks.btc.dataset import series_of
 
@@ -341,7 +351,7 @@ def _series(model: Predictor, path: str | None) -> list:
     return series_of(args if path is None else dataclasses.replace(args, dataset_name=str(path), tickers=None))
 
 
-def _days(model: Predictor, series) -> np.ndarray:
+def _days(model: Predictor, series: Series) -> np.ndarray:
     """The days a forecast may start from: those training has not seen, the last included; all where it saw all."""
     from stonk_trainer.tasks.btc.dataset import codec_of
 
@@ -353,7 +363,7 @@ def _day_text(days: np.ndarray, day: int) -> str:
     return f"**{days[day]}**: what came later is not shown to the model."
 
 
-def _fan_html(model: Predictor, series, day: np.datetime64, horizon: int, paths: int) -> str:
+def _fan_html(model: Predictor, series: Series, day: np.datetime64, horizon: int, paths: int) -> str:
     """The fan chart, and the quantiles as a table."""
     from stonk_trainer.tasks.btc.forecast import draw_fan, quantile_table, sample_fan
 

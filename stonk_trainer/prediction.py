@@ -18,7 +18,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -30,8 +30,8 @@ from stonk_trainer.terminal import log, start_log
 
 RECIPES = {"stocks": "stocks/demo/stage2", "btc": "btc/rl"}  # where none lies beside the model
 SHOWN_WHOLE = 5  # forecasts whose reasoning is printed below the table
-CSV_COLUMNS = ("ticker", "date", "direction", "confidence", "stated_confidence", "calibrated_confidence", "move")
-CSV_COLUMNS += ("base_rate_up", "samples", "readable", "label", "next_return", "model")
+CSV_COLUMNS: tuple[str, ...] = ("ticker", "date", "direction", "confidence", "stated_confidence")
+CSV_COLUMNS += ("calibrated_confidence", "move", "base_rate_up", "samples", "readable", "label", "next_return", "model")
 
 
 @dataclass
@@ -189,7 +189,7 @@ class Predictor:
             seed=run.seed,
             dtype=run.dtype,
         )
-        self.forecaster = self.task.load_forecaster(self.arguments, self.path, asking)
+        self.forecaster: Any = self.task.load_forecaster(self.arguments, self.path, asking)  # a task's own may do more
         self._calibration = None
         if run.calibration:
             from stonk_trainer.evaluation.calibration import read_calibration
@@ -199,7 +199,7 @@ class Predictor:
     def __enter__(self) -> Predictor:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._merged.cleanup()
 
     def ask(self, **changes: Any) -> None:
@@ -238,7 +238,7 @@ class Predictor:
             raise UserError(f"{where}: a row is a JSON object, this is {type(row).__name__}")
         return self.task.check_row(self.arguments, row, where)
 
-    def forecasts(self, rows: Sequence[Row], hear=None) -> list[dict[str, Any]]:
+    def forecasts(self, rows: Sequence[Row], hear: Callable[[list[str]], None] | None = None) -> list[dict[str, Any]]:
         """One forecast per row, all made together; hear: see `tasks.base.Forecaster`."""
         found = []
         for row, forecast in zip(rows, self.forecaster.forecasts(rows, hear), strict=True):

@@ -16,8 +16,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -26,6 +25,13 @@ from stonk_trainer.checkpoints import AUTO
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import check_folder
 from stonk_trainer.terminal import quiet_imports
+
+if TYPE_CHECKING:
+    from argparse import Action
+
+    from trl import TrlParser
+
+    from stonk_trainer.tasks.base import Task
 
 RECIPES = Path(__file__).parent / "recipes"  # in a checkout a link to the folder beside the package
 
@@ -50,8 +56,8 @@ EXAMPLES = {
     "eval": "stocks/demo/eval --models runs/demo/stage1/best_model",
 }
 
-JUST_MAPPINGS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "generation_kwargs", "model_init_kwargs")
-JUST_MAPPINGS += ("chat_template_kwargs", "dataset_kwargs")  # the others may also be a file's name
+JUST_MAPPINGS: tuple[str, ...] = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "generation_kwargs")
+JUST_MAPPINGS += ("model_init_kwargs", "chat_template_kwargs", "dataset_kwargs")  # the others may also be a file's name
 
 SECRET = ("hub_token",)  # keys whose values stay out of a run's folder
 
@@ -216,7 +222,7 @@ def make_folder(path: str | Path, key: str) -> Path:
     return Path(path)
 
 
-def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = True) -> tuple[ModuleType, Arguments]:
+def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = True) -> tuple[Task, Arguments]:
     """Parse `--config FILE` and flags for `trainer` ("sft", "grpo" or "eval"); flags win over the file.
 
     Returns the task and its resolved arguments. model_must_exist: refuse a path that holds no model. Raises UserError
@@ -262,7 +268,7 @@ def _without_secrets(command: str) -> str:
     return re.sub(rf"(--(?:{'|'.join(SECRET)})[ =])\S+", r"\1…", command)
 
 
-def task_of(argv: list[str] | None) -> ModuleType:
+def task_of(argv: list[str] | None) -> Task:
     """The task that a recipe or `--task` names. Raises UserError when neither does."""
     return tasks.load(_read_task(list(sys.argv[1:] if argv is None else argv))[0])
 
@@ -296,7 +302,7 @@ def load_command(argv: list[str], command: str, arguments: type, example: str) -
     return _build(parser, values, path)[0]
 
 
-def task_arguments(recipe: str, **overrides: Any) -> tuple[ModuleType, Any, dict[str, Any]]:
+def task_arguments(recipe: str, **overrides: Any) -> tuple[Task, Any, dict[str, Any]]:
     """(the task of a recipe, its arguments, all values of the recipe): how its rows are made, whoever reads them.
 
     overrides: keys of the task that win over the recipe. Keys of a trainer are left aside. Raises UserError for a
@@ -323,7 +329,7 @@ def _read_config(argv: list[str]) -> tuple[str | None, dict[str, Any], list[str]
 
 
 def _merge(
-    parser, path: str | None, file_values: dict[str, Any], flags: list[str], trainer: str
+    parser: TrlParser, path: str | None, file_values: dict[str, Any], flags: list[str], trainer: str
 ) -> tuple[dict[str, Any], set[str]]:
     """The values of file and flags under the parser's own keys, and which of them came as flags."""
     values: dict[str, Any] = {}
@@ -354,7 +360,7 @@ def take_option(flags: list[str], option: str) -> tuple[str | None, list[str]]:
     return value, rest
 
 
-def _canonical(name: str, parser, trainer: str) -> str:
+def _canonical(name: str, parser: TrlParser, trainer: str) -> str:
     """The parser's name of a key: `kl_coef` → `beta`; a key that it knows by itself is its own name.
 
     Where TRL's key is not known, another name of the same may be: `batch` → `batch_size` of a codec's recipe.
@@ -366,7 +372,7 @@ def _canonical(name: str, parser, trainer: str) -> str:
     return next((known for known in (name, key, *same) if _action(parser, known)), name)
 
 
-def _canonical_flag(flag: str, parser, trainer: str) -> str:
+def _canonical_flag(flag: str, parser: TrlParser, trainer: str) -> str:
     """`--kl-coef=0.1` → `--beta=0.1`; what is no flag is left as it is."""
     if not flag.startswith("--") or len(flag) == 2:
         return flag
@@ -407,19 +413,19 @@ def read_yaml(name: str) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _dataclasses(trainer: str, task: ModuleType) -> tuple[type, ...]:
+def _dataclasses(trainer: str, task: Task) -> tuple[type, ...]:
     from trl import GRPOConfig, ModelConfig, SFTConfig
 
     config = {"sft": (SFTRun, SFTConfig), "grpo": (GRPORun, GRPOConfig), "eval": (EvalRun,)}[trainer]
     return *config, ModelConfig, task.Arguments
 
 
-def known_keys(trainer: str, task: ModuleType) -> set[str]:
+def known_keys(trainer: str, task: Task) -> set[str]:
     """The keys a recipe of this trainer and task may have, under TRL's names."""
     return {field.name for cls in _dataclasses(trainer, task) for field in fields(cls) if field.init}
 
 
-def _make_parser(trainer: str, task: ModuleType):
+def _make_parser(trainer: str, task: Task) -> TrlParser:
     """TRL's parser over the dataclasses of this trainer and task; its errors are UserErrors."""
     parser = _strict_parser(
         _dataclasses(trainer, task),
@@ -434,7 +440,7 @@ def _make_parser(trainer: str, task: ModuleType):
     return parser
 
 
-def _strict_parser(dataclasses: tuple[type, ...], prog: str, description: str, example: str):
+def _strict_parser(dataclasses: tuple[type, ...], prog: str, description: str, example: str) -> TrlParser:
     from trl import TrlParser
 
     class Parser(TrlParser):
@@ -451,17 +457,17 @@ def _strict_parser(dataclasses: tuple[type, ...], prog: str, description: str, e
     )
 
 
-def _action(parser, key: str):
+def _action(parser: TrlParser, key: str) -> Action | None:
     return next((a for a in parser._actions if a.dest == key and a.option_strings), None)
 
 
-def _hint(parser, key: str) -> str:
+def _hint(parser: TrlParser, key: str) -> str:
     known = {a.dest for a in parser._actions} | set(ALIASES)
     near = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _parse_file_value(parser, path: str, key: str, value: Any) -> Any:
+def _parse_file_value(parser: TrlParser, path: str | None, key: str, value: Any) -> Any:
     """One key of the file through the same conversion and choices as its flag."""
     action = _action(parser, key)
     if action is None:
@@ -497,21 +503,21 @@ def _parse_file_value(parser, path: str, key: str, value: Any) -> Any:
         raise UserError(f"{path}: {key}: {value}: {str(error).partition(': ')[2] or error}") from error
 
 
-def _hints_of(parser) -> dict[str, Any]:
+def _hints_of(parser: TrlParser) -> dict[str, Any]:
     return {key: hint for cls in parser.dataclass_types for key, hint in get_type_hints(cls).items()}
 
 
-def _optional_keys(parser) -> set[str]:
+def _optional_keys(parser: TrlParser) -> set[str]:
     """Keys that may be empty: their type admits None."""
     return {key for key, hint in _hints_of(parser).items() if type(None) in get_args(hint)}
 
 
-def _takes_mapping(parser, key: str) -> bool:
+def _takes_mapping(parser: TrlParser, key: str) -> bool:
     hint = _hints_of(parser)[key]
     return any(kind is dict or get_origin(kind) is dict for kind in (hint, *get_args(hint)))
 
 
-def _parse_flags(parser, flags: list[str]) -> dict[str, Any]:
+def _parse_flags(parser: TrlParser, flags: list[str]) -> dict[str, Any]:
     """The flags that were given, parsed; an unknown one is an error with the nearest key."""
     from argparse import SUPPRESS
 
@@ -529,16 +535,16 @@ def _parse_flags(parser, flags: list[str]) -> dict[str, Any]:
     return vars(namespace)
 
 
-def _fill_in(parser, values: dict[str, Any]) -> None:
+def _fill_in(parser: TrlParser, values: dict[str, Any]) -> None:
     """Keys that follow from others when the recipe leaves them out."""
     if values.get("eval_strategy") not in (None, "no"):
         # One evaluation per checkpoint, so that "the best checkpoint" is one that was evaluated.
         values.setdefault("eval_steps", values.get("save_steps", parser.get_default("save_steps")))
 
 
-def _implied_in_rl(parser, values: dict[str, Any], flags: set[str]) -> dict[str, Any]:
+def _implied_in_rl(parser: TrlParser, values: dict[str, Any], flags: set[str]) -> dict[str, Any]:
     """What `algorithm` and `batch_episodes` mean in TRL's keys. Raises UserError where a key says otherwise."""
-    implied = {}
+    implied: dict[str, Any] = {}
     if values.get("algorithm") == "reinforce":
         for key, value in REINFORCE.items():
             if values.get(key, value) != value:
@@ -584,7 +590,7 @@ def _has_accelerator() -> bool:
     return torch.accelerator.is_available()
 
 
-def _build(parser, values: dict[str, Any], path: str | None) -> list[Any]:
+def _build(parser: TrlParser, values: dict[str, Any], path: str | None) -> list[Any]:
     parts = []
     for cls in parser.dataclass_types:
         names = {f.name for f in fields(cls) if f.init}
@@ -595,7 +601,7 @@ def _build(parser, values: dict[str, Any], path: str | None) -> list[Any]:
     return parts
 
 
-def _check_groups(parser, values: dict[str, Any]) -> None:
+def _check_groups(parser: TrlParser, values: dict[str, Any]) -> None:
     """A step must hold whole groups of `num_generations` answers. TRL says so too, in terms of internal keys."""
     keys = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations")
     batch, accumulation, group = (values.get(key, parser.get_default(key)) for key in keys)

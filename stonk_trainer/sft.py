@@ -7,12 +7,17 @@ the form of an answer and to cite the data, and nothing about the outcome. For b
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stonk_trainer.errors import UserError, exits_cleanly, explained
 from stonk_trainer.recipe import NEW_MODEL, load_recipe, make_folder
 from stonk_trainer.terminal import log, start_log
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 
 @exits_cleanly
@@ -66,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     log.info("saved %s", best)
 
 
-def whole_rows(rows, tokenizer, max_length: int | None, what: str):
+def whole_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, what: str) -> Dataset:
     """The rows of at most `max_length` tokens, said and counted; the others are left out.
 
     TRL would cut them, and a row whose end is cut off teaches to give no answer. Raises UserError when none is left,
@@ -94,7 +99,7 @@ def whole_rows(rows, tokenizer, max_length: int | None, what: str):
     return rows
 
 
-def token_lengths(rows, tokenizer) -> tuple[np.ndarray, np.ndarray]:
+def token_lengths(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
     """(tokens of each row's prompt, tokens of each row). Rows of tokens have no prompt, rows to answer nothing else."""
     if "input_ids" in rows.column_names:
         lengths = np.array([len(ids) for ids in rows["input_ids"]])
@@ -103,16 +108,17 @@ def token_lengths(rows, tokenizer) -> tuple[np.ndarray, np.ndarray]:
         prompts = [ids for batch in rows.iter(1000) for ids in _prompt_ids(batch["prompt"], tokenizer)]
         lengths = np.array([len(ids) for ids in prompts])
         return lengths, lengths
-    prompt_lengths, lengths = [], []
+    prompt_lengths: list[int] = []
+    whole_lengths: list[int] = []
     for batch in rows.iter(1000):
         wholes = [prompt + completion for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True)]
         whole_ids = tokenizer.apply_chat_template(wholes, return_dict=True)["input_ids"]
         prompt_lengths += [len(ids) for ids in _prompt_ids(batch["prompt"], tokenizer)]
-        lengths += [len(ids) for ids in whole_ids]
-    return np.array(prompt_lengths), np.array(lengths)
+        whole_lengths += [len(ids) for ids in whole_ids]
+    return np.array(prompt_lengths), np.array(whole_lengths)
 
 
-def _prompt_ids(prompts: list, tokenizer) -> list[list[int]]:
+def _prompt_ids(prompts: list, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     if isinstance(prompts[0], str):
         return tokenizer(prompts)["input_ids"]
     return tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)["input_ids"]

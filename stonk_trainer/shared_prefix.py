@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from trl.models import unwrap_model_for_generation
@@ -28,7 +29,7 @@ from stonk_trainer.terminal import log
 from stonk_trainer.trainers import ScoredGRPOTrainer
 
 
-def why_not(model, args) -> str | None:
+def why_not(model: PreTrainedModel, args: TrainingArguments) -> str | None:
     """Why prompts cannot be shared with this model and these arguments; None when they can."""
     if args.use_vllm or args.use_transformers_continuous_batching:
         return "another engine samples (use_vllm, use_transformers_continuous_batching)"
@@ -41,7 +42,7 @@ def why_not(model, args) -> str | None:
     return None
 
 
-def share_prompts(model) -> None:
+def share_prompts(model: PreTrainedModel) -> None:
     """Teach a causal LM's backbone the argument `shared_prompt`: how many tokens of each row are its prompt.
 
     With it, the forward computes each distinct prompt once and returns as `last_hidden_state` the B x C states from
@@ -51,7 +52,7 @@ def share_prompts(model) -> None:
     backbone = model.base_model
     plain = backbone.forward
 
-    def forward(self, *args, shared_prompt: int | None = None, **kwargs):
+    def forward(self: Any, *args: Any, shared_prompt: int | None = None, **kwargs: Any) -> BaseModelOutputWithPast:
         if shared_prompt is None:
             return plain(*args, **kwargs)
         ids_BL, mask_BL = kwargs.pop("input_ids"), kwargs.pop("attention_mask")
@@ -85,7 +86,12 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
     """
 
     def __init__(
-        self, *args, shared_prefix: str = "auto", skip_zero_variance: bool = False, resample_groups: int = 0, **kwargs
+        self,
+        *args: Any,
+        shared_prefix: str = "auto",
+        skip_zero_variance: bool = False,
+        resample_groups: int = 0,
+        **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.skip_zero_variance = skip_zero_variance

@@ -11,6 +11,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -33,7 +34,7 @@ class CarefulTrainer(Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._resumed: str | None = None
-        self._inputs = None
+        self._inputs: dict[str, Any] = {}
         self.callback_handler.callbacks.insert(0, _Restore(self))  # before the callbacks whose state it brings back
 
     # --------------------------------------------------------------------------------------------- checkpoints
@@ -213,7 +214,7 @@ class ScoredGRPOTrainer(CarefulTrainer, GRPOTrainer):
     rows, completions and the rewards of all ranks stand together.
     """
 
-    def __init__(self, *args, record: Callable[[dict, str], dict], **kwargs):
+    def __init__(self, *args: Any, record: Callable[[dict, str], dict], **kwargs: Any):
         self._record = record
         super().__init__(*args, **kwargs)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from stonk_trainer.evaluation.metrics import DayBootstrap
 
@@ -125,7 +126,7 @@ def _sharpe_interval(net: np.ndarray, days: pd.Index, seed: int) -> tuple[float,
     return bootstrap.of_days(lambda mean, square: mean / np.sqrt(square - mean**2) * math.sqrt(YEAR), net, net**2)
 
 
-def deflated_sharpe(net: Sequence[float], trials: int) -> float:
+def deflated_sharpe(net: ArrayLike, trials: int) -> float:
     """The deflated Sharpe ratio of daily returns `net`, a probability in [0, 1]; see `performance`.
 
     Raises ValueError for fewer than 1 trial.
@@ -134,10 +135,10 @@ def deflated_sharpe(net: Sequence[float], trials: int) -> float:
 
     if trials < 1:
         raise ValueError(f"trials: {trials} must be at least 1")
-    net = np.asarray(net, dtype=float)
-    ratio = float(net.mean() / net.std(ddof=1))
-    shape = float(skew(net)), float(kurtosis(net, fisher=False))
-    return probability_of_skill(ratio, len(net), *shape, best_by_luck(trials, 1 / (len(net) - 1)))
+    returns = np.asarray(net, dtype=float)
+    ratio = float(returns.mean() / returns.std(ddof=1))
+    shape = float(skew(returns)), float(kurtosis(returns, fisher=False))
+    return probability_of_skill(ratio, len(returns), *shape, best_by_luck(trials, 1 / (len(returns) - 1)))
 
 
 def best_by_luck(trials: int, variance: float) -> float:

@@ -9,8 +9,6 @@ lightgbm      gradient-boosted trees on the same numbers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -37,7 +35,7 @@ def baseline_records(train: pd.DataFrame, judged: pd.DataFrame, seed: int) -> di
     }
 
 
-def _records(judged: pd.DataFrame, p_up: Sequence[float], prior: float, stated: bool = True) -> list[dict]:
+def _records(judged: pd.DataFrame, p_up: np.ndarray, prior: float, stated: bool = True) -> list[dict]:
     columns = zip(judged["ticker"], judged["date"], judged["label"], judged["next_return"], p_up, strict=True)
     return [
         {
@@ -96,4 +94,4 @@ def _lightgbm(train: pd.DataFrame, up: np.ndarray, judged: pd.DataFrame, seed: i
         n_jobs=1,
         verbose=-1,
     )
-    return model.fit(train, up).predict_proba(judged)[:, 1]
+    return np.asarray(model.fit(train, up).predict_proba(judged))[:, 1]

@@ -12,11 +12,17 @@ import dataclasses
 import importlib
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.recipe import load_recipe, task_of
+from stonk_trainer.recipe import Arguments, load_recipe, task_of
+from stonk_trainer.tasks.base import Task
 from stonk_trainer.terminal import log, start_log
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @exits_cleanly
@@ -58,11 +64,11 @@ def main(argv: list[str] | None = None) -> None:
     audit.exit_on_failure(findings)
 
 
-def write_json(path: Path, content) -> None:
+def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def model_records(task, args, rows: list[dict]) -> dict[str, list[dict]]:
+def model_records(task: Task, args: Arguments, rows: list[dict]) -> dict[str, list[dict]]:
     """What each model of the recipe answers to `rows`, as records that keep the completion."""
     from transformers import set_seed
 
@@ -82,7 +88,7 @@ def model_records(task, args, rows: list[dict]) -> dict[str, list[dict]]:
     return records
 
 
-def task_baselines(task, args, rows: list[dict]) -> dict[str, list[dict]]:
+def task_baselines(task: Task, args: Arguments, rows: list[dict]) -> dict[str, list[dict]]:
     """Records of every baseline on `rows`, fit on the training split; none when `rows` are training rows."""
     from stonk_trainer.evaluation.baselines import baseline_records
 
@@ -94,7 +100,13 @@ def task_baselines(task, args, rows: list[dict]) -> dict[str, list[dict]]:
     return baseline_records(task.feature_table(args.task, "train"), judged, args.run.seed)
 
 
-def judge(args, rows, records: dict[str, list[dict]], baselines: dict[str, list[dict]], closes) -> dict:
+def judge(
+    args: Arguments,
+    rows: Sequence[Mapping],
+    records: dict[str, list[dict]],
+    baselines: dict[str, list[dict]],
+    closes: DataFrame,
+) -> dict:
     """The summary: metrics, backtest and paired differences of every forecaster, on one set of resampled days."""
     from stonk_trainer.evaluation import metrics
     from stonk_trainer.evaluation.backtest import backtest, buy_and_hold, performance, signals_of
@@ -127,14 +139,16 @@ def judge(args, rows, records: dict[str, list[dict]], baselines: dict[str, list[
     }
 
 
-def judged_closes(task, args, rows: list[dict]):
+def judged_closes(task: Task, args: Arguments, rows: list[dict]) -> DataFrame:
     """Closes of the companies of `rows`, from the first row's day to the last day on which its forecast is held."""
     closes = task.closes(args.task)[sorted({row["ticker"] for row in rows})]
     first, last = closes.index.searchsorted([min(row["date"] for row in rows), max(row["date"] for row in rows)])
     return closes.iloc[first : last + args.run.lag + 1]
 
 
-def recall_of_outcomes(task, args, rows: list[dict], records: dict[str, list[dict]]) -> dict[str, dict]:
+def recall_of_outcomes(
+    task: Task, args: Arguments, rows: list[dict], records: dict[str, list[dict]]
+) -> dict[str, dict]:
     """Accuracy of each model with and without the company's name and the calendar, on the same rows.
 
     A model that has read about these days while it was pretrained is right more often when it is told which day it is:
@@ -154,7 +168,7 @@ def recall_of_outcomes(task, args, rows: list[dict], records: dict[str, list[dic
     return found
 
 
-def generate(task, path: str, prompts: list, args, label: str) -> list[str]:
+def generate(task: Task, path: str, prompts: list, args: Arguments, label: str) -> list[str]:
     """One completion per prompt (chat messages), in batches of equal work; longest prompts first."""
     from trl import get_quantization_config
 

@@ -10,11 +10,20 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from stonk_trainer.evaluation.run_folder import interval, listed, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Chart = tuple[Figure, str, str, str]  # the figure, and `name`, `alt` and `caption` of what is `Drawn`
+
+P = ParamSpec("P")
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#AA4499", "#56B4E9", "#111111", "#777777",
@@ -56,13 +65,13 @@ def series(metrics: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(steps), np.array(values)
 
 
-def wilson(successes, n) -> tuple[np.ndarray, np.ndarray]:
+def wilson(successes: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """95% interval of a share, any shape (Wilson 1927); NaN where n is 0."""
-    k, n = np.asarray(successes, dtype=float), np.asarray(n, dtype=float)
+    k, of = np.asarray(successes, dtype=float), np.asarray(n, dtype=float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = k / n
-        centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-        half = Z95 / (1 + Z95**2 / n) * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+        share = k / of
+        centre = (share + Z95**2 / (2 * of)) / (1 + Z95**2 / of)
+        half = Z95 / (1 + Z95**2 / of) * np.sqrt(share * (1 - share) / of + Z95**2 / (4 * of**2))
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
@@ -89,7 +98,7 @@ def _mean_and_error(value_N: np.ndarray, bin_N: np.ndarray, bins: int) -> tuple[
 # ------------------------------------------------------------------------------------------------- canvas
 
 
-def _canvas(rows: int, columns: int, height: float, **kwargs):
+def _canvas(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, np.ndarray]:
     """A figure without pyplot's global state, and its axes as an array of shape (rows, columns)."""
     from matplotlib.figure import Figure
 
@@ -102,10 +111,10 @@ def _canvas(rows: int, columns: int, height: float, **kwargs):
     return figure, axes
 
 
-def _png(draw: Callable) -> Callable:
+def _png(draw: Callable[P, Chart | None]) -> Callable[P, Drawn | None]:
     """Draw under the report's own settings: names are plain text, never TeX, and no style of the user's leaks in."""
 
-    def drawn(*args, **kwargs) -> Drawn | None:
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Drawn | None:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
@@ -149,7 +158,7 @@ def _style(which: int, points: int) -> dict:
     }  # fmt: skip
 
 
-def _percent_axis(ax, label: str, whole: bool = True) -> None:
+def _percent_axis(ax: Axes, label: str, whole: bool = True) -> None:
     from matplotlib.ticker import PercentFormatter
 
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if whole else None))
@@ -158,14 +167,14 @@ def _percent_axis(ax, label: str, whole: bool = True) -> None:
         ax.set_ylim(-0.03, 1.03)
 
 
-def _step_axis(ax) -> None:
+def _step_axis(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.set_xlabel("training step")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
 
 
-def _legend_above(ax, columns: int) -> None:
+def _legend_above(ax: Axes, columns: int) -> None:
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=3)
 
 
@@ -186,7 +195,7 @@ def _clip(name: str, most: int = 26) -> str:
 
 
 @_png
-def rewards(lines: Sequence[dict], metrics: Sequence[dict], names: Sequence[str]):
+def rewards(lines: Sequence[dict], metrics: Sequence[dict], names: Sequence[str]) -> Chart | None:
     """Mean of each reward in `names` and of the total over steps; validation means where they were logged."""
     step_N = column(lines, "step")
     lines, step_N = [line for line, s in zip(lines, step_N, strict=True) if s == s], step_N[~np.isnan(step_N)]
@@ -234,7 +243,7 @@ def _per_bin(step_N: np.ndarray, middle: np.ndarray) -> str:
 
 
 @_png
-def sft_loss(metrics: Sequence[dict]):
+def sft_loss(metrics: Sequence[dict]) -> Chart | None:
     """Loss of supervised fine-tuning, and the share of tokens predicted right, over steps."""
     steps, loss = series(metrics, "loss")
     if not len(steps):
@@ -262,7 +271,7 @@ def sft_loss(metrics: Sequence[dict]):
 
 
 @_png
-def kl(metrics: Sequence[dict], target: float | None = None):
+def kl(metrics: Sequence[dict], target: float | None = None) -> Chart | None:
     """KL divergence to the reference model over steps, in nats per token; `target` of the adaptive controller."""
     steps, values = series(metrics, "kl")
     if not len(steps) or not values.any():
@@ -282,7 +291,7 @@ def kl(metrics: Sequence[dict], target: float | None = None):
 
 
 @_png
-def lengths(metrics: Sequence[dict], limit: float | None = None):
+def lengths(metrics: Sequence[dict], limit: float | None = None) -> Chart | None:
     """Length of the answers in tokens and the share cut off at the limit, over steps."""
     steps, mean = series(metrics, "completions/mean_length")
     if not len(steps):
@@ -315,7 +324,7 @@ def lengths(metrics: Sequence[dict], limit: float | None = None):
 
 
 @_png
-def variance(metrics: Sequence[dict]):
+def variance(metrics: Sequence[dict]) -> Chart | None:
     """Share of groups whose answers all earned the same, over steps: they give no gradient."""
     steps, share = series(metrics, "frac_reward_zero_std")
     if not len(steps):
@@ -343,7 +352,7 @@ def _directions(lines: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 @_png
-def direction_balance(lines: Sequence[dict], window: int):
+def direction_balance(lines: Sequence[dict], window: int) -> Chart | None:
     """Share of UP among the forecasts and among the outcomes, over a sliding window of completions."""
     step_N, label_N, up_N, readable_N = _directions(lines)
     if not len(step_N) or not readable_N.any():
@@ -384,7 +393,7 @@ def direction_balance(lines: Sequence[dict], window: int):
 
 
 @_png
-def direction_accuracy(lines: Sequence[dict]):
+def direction_accuracy(lines: Sequence[dict]) -> Chart | None:
     """Share of right forecasts on UP days and on DOWN days over steps. An unreadable answer counts as wrong."""
     step_N, label_N, up_N, readable_N = _directions(lines)
     if not len(step_N):
@@ -423,7 +432,7 @@ def direction_accuracy(lines: Sequence[dict]):
 
 
 @_png
-def reliability(models: dict[str, dict]):
+def reliability(models: dict[str, dict]) -> Chart | None:
     """Stated probability of UP against the share of days that went up, per bin, with the number of rows below."""
     bins = {name: listed(summary, "calibration") for name, summary in models.items()}
     bins = {name: b for name, b in bins.items() if not np.isnan(column(b, "p_up") + column(b, "up")).all()}
@@ -459,16 +468,16 @@ def reliability(models: dict[str, dict]):
 
 
 @_png
-def roc(models: dict[str, dict], baselines: dict[str, dict]):
+def roc(models: dict[str, dict], baselines: dict[str, dict]) -> Chart | None:
     """ROC curves of the stated probability of UP, with the diagonal of a coin."""
 
     def points(summary):
         curve = summary.get("roc")
         curve = curve if isinstance(curve, dict) else {}
-        rates = [curve.get(key) for key in ("false_positive_rate", "true_positive_rate")]
-        if not all(isinstance(rate, list) for rate in rates) or len(rates[0]) != len(rates[1]) or not rates[0]:
+        false, true = curve.get("false_positive_rate"), curve.get("true_positive_rate")
+        if not isinstance(false, list) or not isinstance(true, list) or len(false) != len(true) or not false:
             return None
-        return np.array([[number(value) for value in rate] for rate in rates])
+        return np.array([[number(value) for value in rate] for rate in (false, true)])
 
     curves = {name: found for name, s in models.items() if (found := points(s)) is not None}
     if not curves:
@@ -500,7 +509,7 @@ def roc(models: dict[str, dict], baselines: dict[str, dict]):
 
 
 @_png
-def equity(models: dict[str, dict], buy_and_hold: dict | None, cost_bps: float | None):
+def equity(models: dict[str, dict], buy_and_hold: dict | None, cost_bps: float | None) -> Chart | None:
     """Value of one unit traded on the forecasts, against buy-and-hold; a log axis when values span more than 3 to 1."""
 
     def path(backtest):
@@ -552,7 +561,7 @@ def equity(models: dict[str, dict], buy_and_hold: dict | None, cost_bps: float |
 
 
 @_png
-def market_adaptation(models: dict[str, dict]):
+def market_adaptation(models: dict[str, dict]) -> Chart | None:
     """Share of UP among forecasts and outcomes per quarter, and the number of rows."""
     periods = {name: listed(summary, "market_adaptation") for name, summary in models.items()}
     periods = {name: p for name, p in periods.items() if p and not np.isnan(column(p, "actual_up_rate")).all()}

@@ -9,11 +9,14 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.recipe import RECIPES, load_command, make_folder
 from stonk_trainer.terminal import log, start_log
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
 
 RUNS_CODE = ("humaneval", "mbpp")  # benchmarks that execute what a model writes
 
@@ -68,7 +71,7 @@ class Benchmarks:
 
     def task_folder(self) -> Path:
         """`include_path`, or the shipped folder of that name."""
-        own, shipped = Path(self.include_path), RECIPES / self.include_path
+        own, shipped = Path(self.include_path or ""), RECIPES / (self.include_path or "")
         return own if own.is_dir() else shipped
 
 
@@ -93,7 +96,7 @@ def main(argv: list[str]) -> None:
     log.info("saved %s", output / "results.json")
 
 
-def _task_manager(run: Benchmarks):
+def _task_manager(run: Benchmarks) -> TaskManager:
     """lm-eval's index of tasks. Raises UserError for a benchmark that is not in it."""
     if run.run_code:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"
@@ -113,7 +116,7 @@ def _task_manager(run: Benchmarks):
     return tasks
 
 
-def measure(run: Benchmarks, path: str, tasks, name: str) -> dict[str, dict[str, Any]]:
+def measure(run: Benchmarks, path: str, tasks: TaskManager, name: str) -> dict[str, dict[str, Any]]:
     """{task: {metric: value, metric_stderr: its standard error, questions: how many}} of one model."""
     import lm_eval
     import torch

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Interval = tuple[float, float] | None
 
@@ -54,12 +55,12 @@ class DayBootstrap:
         # how often each resample holds each day
         self.counts_RD = np.bincount(flat.ravel(), minlength=repeats * count).reshape(repeats, count).astype(float)
 
-    def mean(self, values: Sequence[float], of: Sequence[bool] | None = None) -> Interval:
+    def mean(self, values: ArrayLike, of: ArrayLike | None = None) -> Interval:
         """Interval of the mean of `values` (one per row), over the rows where `of` is true (all when None)."""
         means_R, rows_D, _ = self._means(values, of)
         return None if means_R is None else _interval(means_R, self._blocks(rows_D))
 
-    def share(self, hits: Sequence[bool], of: Sequence[bool] | None = None) -> Interval:
+    def share(self, hits: ArrayLike, of: ArrayLike | None = None) -> Interval:
         """Interval of the share of rows with a hit; as `mean`, but right near 0 and 1 as well.
 
         There percentiles of resamples cannot leave the data (30 hits of 30 would give 1 to 1), so where fewer than 10
@@ -80,7 +81,7 @@ class DayBootstrap:
         low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
         return max(0.0, float(low)), min(1.0, float(high))
 
-    def _means(self, values, of) -> tuple[np.ndarray | None, np.ndarray, float]:
+    def _means(self, values: ArrayLike, of: ArrayLike | None) -> tuple[np.ndarray | None, np.ndarray, float]:
         """(mean of `values` over the rows `of` per resample, such rows per day, the mean itself)."""
         chosen = np.ones(len(self._day)) if of is None else np.asarray(of, dtype=float)
         sums_D, rows_D = self._per_day(np.asarray(values, dtype=float) * chosen), self._per_day(chosen)
@@ -89,7 +90,7 @@ class DayBootstrap:
         with np.errstate(invalid="ignore", divide="ignore"):
             return (self.counts_RD @ sums_D) / (self.counts_RD @ rows_D), rows_D, sums_D.sum() / rows_D.sum()
 
-    def of_days(self, statistic: Callable[..., np.ndarray], *values: Sequence[float]) -> Interval:
+    def of_days(self, statistic: Callable[..., np.ndarray], *values: ArrayLike) -> Interval:
         """Interval of a function of means: `statistic` gets the mean of each of `values` (one per row) per resample."""
         if self._too_few:
             return None
@@ -98,7 +99,7 @@ class DayBootstrap:
             means = [(self.counts_RD @ self._per_day(v)) / (self.counts_RD @ rows_D) for v in values]
             return _interval(statistic(*means), self._blocks(rows_D))
 
-    def roc_auc(self, scores: Sequence[float], labels: Sequence[bool]) -> Interval:
+    def roc_auc(self, scores: ArrayLike, labels: ArrayLike) -> Interval:
         """Interval of the area under the ROC curve of `scores` for `labels` (one each per row); ties count half."""
         from scipy.sparse import csr_array
 
@@ -120,7 +121,7 @@ class DayBootstrap:
         """Independent pieces that the draws are made of: blocks, or fewer where few days hold most of the rows."""
         return max(2.0, min(len(self.days) / self._block, _effective(rows_D)))
 
-    def _per_day(self, values: Sequence[float]) -> np.ndarray:
+    def _per_day(self, values: ArrayLike) -> np.ndarray:
         return np.bincount(self._day, np.asarray(values, dtype=float), minlength=len(self.days))
 
 
@@ -207,7 +208,7 @@ def difference(of: Sequence[Mapping], against: Sequence[Mapping], bootstrap: Day
     if [(r["ticker"], r["date"]) for r in of] != [(r["ticker"], r["date"]) for r in against]:
         raise ValueError("a paired difference needs the same rows in the same order")
 
-    def paired(value) -> dict:
+    def paired(value: Callable[[Mapping], float]) -> dict:
         differences = np.array([value(a) - value(b) for a, b in zip(of, against, strict=True)], dtype=float)
         return {"difference": float(differences.mean()), "ci95": bootstrap.mean(differences)}
 
@@ -217,8 +218,12 @@ def difference(of: Sequence[Mapping], against: Sequence[Mapping], bootstrap: Day
     }
     if of[0].get("rewards") and against[0].get("rewards"):
         for name in of[0]["rewards"]:
-            result[f"reward: {name}"] = paired(lambda r, name=name: r["rewards"][name])
+            result[f"reward: {name}"] = paired(functools.partial(_reward, name=name))
     return result
+
+
+def _reward(record: Mapping, name: str) -> float:
+    return record["rewards"][name]
 
 
 def _mean(values: np.ndarray) -> float | None:

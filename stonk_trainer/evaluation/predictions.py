@@ -11,6 +11,8 @@ from pathlib import Path
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.evaluation.baselines import NAMES as BASELINES
+from stonk_trainer.recipe import Arguments
+from stonk_trainer.tasks.base import Task
 from stonk_trainer.terminal import log
 
 
@@ -22,7 +24,7 @@ def save(path: Path, records: Mapping[str, list[dict]]) -> None:
                 file.write(json.dumps({"model": name, **record}) + "\n")
 
 
-def saved_records(name: str, task, args) -> tuple[list[dict], dict[str, list[dict]]]:
+def saved_records(name: str, task: Task, args: Arguments) -> tuple[list[dict], dict[str, list[dict]]]:
     """The rows of the split that a file forecasts, and the records of each of its models on them, in one order.
 
     The file is JSON lines or a CSV with `ticker` and `date` (the day of the row, YYYY-MM-DD), optionally `model` (else
@@ -117,7 +119,7 @@ def _checked(line: dict, where: str) -> dict:
     return {"direction": direction, "confidence": confidence, "move": move}
 
 
-def _records(task, args, rows: list[dict], forecasts: dict[tuple[str, str], dict]) -> list[dict]:
+def _records(task: Task, args: Arguments, rows: list[dict], forecasts: dict[tuple[str, str], dict]) -> list[dict]:
     """Records of one model on `rows`: its completions read anew, or its directions as they are."""
     lines = [forecasts[row["ticker"], row["date"]] for row in rows]
     if "completion" in lines[0]:

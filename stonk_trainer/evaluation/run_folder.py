@@ -225,14 +225,14 @@ def how_to_evaluate(run_dir: Path, stages: Sequence[Stage]) -> str:
 # ------------------------------------------------------------------------------------------------- values
 
 
-def number(value) -> float:
+def number(value: object) -> float:
     """A finite number as float; NaN for everything else (None, text, true, infinity), which is then not drawn."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
         return float(value)
     return math.nan
 
 
-def interval(value) -> tuple[float, float] | None:
+def interval(value: object) -> tuple[float, float] | None:
     """(low, high) of an interval read from JSON; None when it is missing or no pair of numbers."""
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         return None

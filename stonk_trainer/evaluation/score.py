@@ -16,14 +16,19 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.evaluation.gaming import NEEDED, find_patterns
+from stonk_trainer.evaluation.gaming import NEEDED, Pattern, find_patterns
 from stonk_trainer.evaluation.shown import make_console, marked, marks_of, plain_table, printable, styled
 from stonk_trainer.recipe import find_recipe, read_yaml
 from stonk_trainer.tasks import stocks
 from stonk_trainer.tasks.stocks.facts import check_facts
 from stonk_trainer.tasks.stocks.rewards import ACCURACIES, COMPONENTS, score
+
+if TYPE_CHECKING:
+    from stonk_trainer.recipe import Arguments
+    from stonk_trainer.tasks.base import Task
 
 DEFAULT_RECIPE = "stocks/stage1"
 TOLERANCE = 1e-4  # the log keeps six decimals of 32-bit floats
@@ -141,7 +146,7 @@ def read_scoring(recipe: str) -> Scoring:
     return Scoring(recipe, accuracy, skew_aware, weights, length)
 
 
-def _is_number(value) -> bool:
+def _is_number(value: Any) -> bool:
     """A finite number; not a boolean, nor an integer that no float holds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
@@ -181,7 +186,7 @@ def _lines(text: str) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def _parse(text: str, name: str):
+def _parse(text: str, name: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -190,7 +195,7 @@ def _parse(text: str, name: str):
         raise UserError(f"{name} is not a row: it is nested too deeply") from error
 
 
-def check_row(row, name: str, skew_aware: bool = False) -> dict:
+def check_row(row: Any, name: str, skew_aware: bool = False) -> dict:
     """`row` with its facts as a JSON string; a UserError that names `name` and the key when it cannot be scored."""
     if not isinstance(row, dict):
         raise UserError(f"{name}: a row is a JSON object, this is {type(row).__name__}")
@@ -240,7 +245,7 @@ def read_log(path: str) -> tuple[list[dict], list[str]]:
     return lines, notes
 
 
-def _check_line(line, where: str) -> dict:
+def _check_line(line: Any, where: str) -> dict:
     if not isinstance(line, dict) or (missing := [key for key in NEEDED if key not in line]):
         what = f"lacks {', '.join(missing)}" if isinstance(line, dict) else "is no JSON object"
         raise UserError(f"{where} {what}: not a line of a stocks run's training_log.jsonl")
@@ -262,7 +267,7 @@ def _check_line(line, where: str) -> dict:
 # ------------------------------------------------------------------------------------------------------ datasets
 
 
-def _load(recipe: str):
+def _load(recipe: str) -> tuple[Task, Arguments]:
     """The task and its arguments from a GRPO recipe, checked in full. Imports TRL (about 6 s on two cores)."""
     from stonk_trainer.recipe import load_recipe
 
@@ -354,7 +359,7 @@ def print_score(completion: str, row: Mapping, result: Mapping, scoring: Scoring
     console = make_console()
     marks = marks_of(console)
 
-    def show(value) -> str:
+    def show(value: object) -> str:
         return printable(str(value), console)
 
     what = " ".join(show(row[key]) for key in ("ticker", "date") if key in row)
@@ -447,8 +452,9 @@ def rescore(
         known = {"label": line["label"], "next_return": line.get("next_return", 0.0), "facts": "[]"}
         if row is not None:
             changed += any(row[key] != line[key] for key in ("label", "next_return") if key in line)
-        options = {"accuracy": scoring.accuracy, "skew_aware": scoring.skew_aware and row is not None}
-        result = score(line["completion"], row or {**known, "base_rate_up": 0.5}, **options)
+        skew_aware = scoring.skew_aware and row is not None
+        known_row = row or {**known, "base_rate_up": 0.5}
+        result = score(line["completion"], known_row, accuracy=scoring.accuracy, skew_aware=skew_aware)
         forecast = result["forecast"] or dict.fromkeys(("direction", "confidence", "move"))
         checks["forecast"].add(number, float(any(_differs(line.get(k), v) for k, v in forecast.items() if k in line)))
         for name in checkable:
@@ -458,7 +464,7 @@ def rescore(
             total = sum(weight * line[name] for name, weight in scoring.weights.items())
             checks["total"].add(number, abs(line["total"] - total))
     if unknown:
-        notes.append(f"{unknown} completions are of rows that are not among the {len(rows)} given")
+        notes.append(f"{unknown} completions are of rows that are not among the {len(rows or ())} given")
     if changed:
         notes.append(f"{changed} completions have another label or return in the rows than in the log")
     return {name: dataclasses.asdict(check) for name, check in checks.items()}, notes
@@ -479,13 +485,20 @@ class _Check:
                 self.largest, self.line = round(difference, 6), number
 
 
-def _differs(logged, read) -> bool:
+def _differs(logged: Any, read: Any) -> bool:
     if _is_number(logged) and _is_number(read):
         return abs(logged - read) > TOLERANCE
     return logged != read
 
 
-def print_log(path: str, lines: Sequence[Mapping], scoring: Scoring, notes, checks, patterns) -> None:
+def print_log(
+    path: str,
+    lines: Sequence[Mapping],
+    scoring: Scoring,
+    notes: Sequence[str],
+    checks: Mapping[str, Mapping],
+    patterns: Sequence[Pattern],
+) -> None:
     console = make_console()
     steps = [line["step"] for line in lines]
     rows = len({(line["ticker"], line["date"]) for line in lines})

@@ -45,9 +45,9 @@ def stage_statements(stage: Stage) -> list[str]:
     if len(loss) and not stage.run_log:
         said.append(f"{_count(int(steps[-1]), 'step')}; the loss went from {loss[0]:.2f} to {loss[-1]:.2f}.")
     if stage.lines:
-        steps = {step for step in figures.column(stage.lines, "step") if not math.isnan(step)}
+        met = {step for step in figures.column(stage.lines, "step") if not math.isnan(step)}
         readable = [line for line in stage.lines if line.get("direction") in ("UP", "DOWN")]
-        text = f"{_count(len(stage.lines), 'answer')} over {_count(len(steps), 'step')}"
+        text = f"{_count(len(stage.lines), 'answer')} over {_count(len(met), 'step')}"
         if any("direction" in line for line in stage.lines):
             text += f"; {len(readable) / len(stage.lines):.0%} of them readable"
         said.append(text + ".")
@@ -400,7 +400,7 @@ def audit_tables(summary: dict) -> list[Table]:
     tables = []
     findings = listed(summary, "audit")
     if findings:
-        verdicts = {True: f"✓{SPACE}passed", False: f"✗{SPACE}failed"}
+        verdicts: dict[bool | None, str] = {True: f"✓{SPACE}passed", False: f"✗{SPACE}failed"}
         rows = [
             [str(f.get("check")), str(f.get("split") or "–"), verdicts.get(f.get("passed"), "–"), str(f.get("message"))]
             for f in sorted(findings, key=lambda f: f.get("passed") is not False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -121,7 +122,7 @@ def _add_columns(table: Table, *titles: str) -> None:
         table.add_column(title, justify="right", no_wrap=True)
 
 
-def _interval(interval, factor: float, digits: int = 1) -> str:
+def _interval(interval: Sequence[float] | None, factor: float, digits: int = 1) -> str:
     if interval is None:
         return "too few days"
     return f"{factor * interval[0]:.{digits}f} to {factor * interval[1]:.{digits}f}"

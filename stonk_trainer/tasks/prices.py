@@ -6,6 +6,7 @@ import csv
 import math
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -27,7 +28,9 @@ def read_price_csv(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     header, ticker, lines = _split_header(_read_lines(path), path)
-    rows, bad, seen = [], [], {}
+    rows: list[dict[str, Any]] = []
+    bad: list[str] = []
+    seen: dict[tuple[str, str], int] = {}  # line of each ticker and day
     for number, cells in lines:
         cell = {name: value for name, value in zip(header, cells, strict=False) if name}
         try:
@@ -75,7 +78,8 @@ def _split_header(lines: _Lines, path: Path) -> tuple[list[str | None], str, _Li
     """
     while len(lines) > 1 and _is_comment(lines[0][1]):
         lines = lines[1:]
-    first, names, ticker, used = lines[0][1], [], None, 0
+    names: list[str] = []
+    first, ticker, used = lines[0][1], None, 0
     for _, cells in lines[:3]:
         corner, *rest = cells
         if not names and "close" in _lower(cells):

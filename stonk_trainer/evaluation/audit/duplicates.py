@@ -36,10 +36,11 @@ def duplicates(rows: Rows, numbers: Numbers) -> list[Finding]:
     number_tokens, word_tokens = _tokens(rows, numbers)
     bits = information(number_tokens, word_tokens)
     _lower_beside_the_close(bits, number_tokens, rows.past[:, 0])
+    worth_of = bits.__getitem__
     one_pair = math.log2(max(2, len(split_of) ** 2 / 2))
     needed = 10 + one_pair
     all_tokens = [a | b for a, b in zip(number_tokens, word_tokens, strict=True)]
-    worth = {text: sum(map(bits.get, all_tokens[held[0]])) for text, held in texts.items() if len(held) > 1}
+    worth = {text: sum(map(worth_of, all_tokens[held[0]])) for text, held in texts.items() if len(held) > 1}
     # Many texts that stand twice prove together what each proves in part.
     enough = [10 / k + one_pair for k, b in enumerate(sorted(worth.values())[::-1], 1) if b >= 10 / k + one_pair]
     text_pairs = _pairs([texts[text] for text, b in worth.items() if b >= min(enough, default=math.inf)])
@@ -48,8 +49,8 @@ def duplicates(rows: Rows, numbers: Numbers) -> list[Finding]:
         for a, b in _candidates([n or w for n, w in zip(number_tokens, word_tokens, strict=True)], bits)
         if _jaccard(number_tokens[a], number_tokens[b]) >= 0.8
         and max(
-            sum(map(bits.get, number_tokens[a] & number_tokens[b])),
-            (_jaccard(word_tokens[a], word_tokens[b]) >= 0.8) * sum(map(bits.get, all_tokens[a] & all_tokens[b])),
+            sum(map(worth_of, number_tokens[a] & number_tokens[b])),
+            (_jaccard(word_tokens[a], word_tokens[b]) >= 0.8) * sum(map(worth_of, all_tokens[a] & all_tokens[b])),
         )
         >= needed
     }
@@ -57,11 +58,11 @@ def duplicates(rows: Rows, numbers: Numbers) -> list[Finding]:
         (a, b)
         for a, b in _candidates(word_tokens, bits)
         if _jaccard(word_tokens[a], word_tokens[b]) >= 0.9
-        and sum(map(bits.get, word_tokens[a] & word_tokens[b])) >= needed
+        and sum(map(worth_of, word_tokens[a] & word_tokens[b])) >= needed
         and min(sum(name == "headline" for name, _ in prompt_lines(rows.texts[i])) for i in (a, b)) >= 3
         and _news_in_between(rows, word_tokens, a, b)
     }
-    found = {}
+    found: dict[tuple[int, int], str] = {}
     for kind, pairs in (
         ("same company and day", day_pairs),
         ("same text", text_pairs),
@@ -69,7 +70,7 @@ def duplicates(rows: Rows, numbers: Numbers) -> list[Finding]:
         ("same headlines", news),
     ):
         for pair in pairs:
-            found.setdefault(tuple(sorted(pair)), kind)
+            found.setdefault((min(pair), max(pair)), kind)
     across = [(a, b) for a, b in sorted(found) if split_of[a] != split_of[b]]
     findings = []
     if len(rows.splits) < 2:

@@ -113,7 +113,9 @@ def _percents_shown(rows: Rows, numbers: Numbers) -> tuple[np.ndarray, np.ndarra
     return value, _unexplained(numbers, (PERCENT, FRACTION), value, 100 * np.abs(changes), unit)
 
 
-def _unexplained(numbers: Numbers, kinds: tuple[int, ...], value, honest: np.ndarray, unit) -> np.ndarray:
+def _unexplained(
+    numbers: Numbers, kinds: tuple[int, ...], value: np.ndarray, honest: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
     unexplained = np.isin(numbers.kind, kinds)
     index = np.flatnonzero(unexplained)
     row, values = numbers.row[index], value[index]
@@ -122,7 +124,15 @@ def _unexplained(numbers: Numbers, kinds: tuple[int, ...], value, honest: np.nda
     return unexplained
 
 
-def _coincidences(rows: Rows, numbers: Numbers, value, usable, targets: np.ndarray, unit, fine: bool):
+def _coincidences(
+    rows: Rows,
+    numbers: Numbers,
+    value: np.ndarray,
+    usable: np.ndarray,
+    targets: np.ndarray,
+    unit: np.ndarray,
+    fine: bool,
+) -> tuple[np.ndarray, np.ndarray]:
     """How many rows show their target: (1 + placebos, splits, slots + 1), the last slot being any; placebos per row.
 
     `targets` (N, 1 + placebos) in the units of `value`; NaN where not known, and `placebos per row` counts the known.

@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class _BadRow(ValueError):
     """What is wrong with a row, to follow "row 3 (train)"."""
 
 
-def _columns_of(row) -> dict:
+def _columns_of(row: object) -> dict:
     if not isinstance(row, Mapping):
         raise _BadRow("is not an object with columns")
     missing = [column for column in _COLUMNS if row.get(column) is None]
@@ -108,7 +109,7 @@ def _columns_of(row) -> dict:
     return {"ticker": ticker, "date": str(row["date"])[:10], "up": row["label"] == "UP", **numbers}
 
 
-def _text_of(prompt) -> str:
+def _text_of(prompt: object) -> str:
     if isinstance(prompt, str):
         text = prompt
     elif isinstance(prompt, list) and all(isinstance(m, Mapping) and isinstance(m.get("content"), str) for m in prompt):
@@ -120,7 +121,7 @@ def _text_of(prompt) -> str:
     return text
 
 
-def _facts_of(facts) -> list[dict]:
+def _facts_of(facts: Any) -> list[dict]:
     try:
         facts = [] if facts is None else json.loads(facts) if isinstance(facts, str) else list(facts)
     except (TypeError, ValueError, RecursionError) as error:
@@ -154,11 +155,11 @@ def _closes_of_facts(table: pd.DataFrame, facts: list[list[dict]]) -> dict[str, 
     Two rows are chained when the later row's history holds the earlier row's close as many trading days back as
     weekdays lie between them, less up to four holidays. Between chains lies a gap of NaN.
     """
-    shown = defaultdict(dict)
+    shown: defaultdict[str, dict[np.datetime64, tuple[float, list[float]]]] = defaultdict(dict)
     for i, (ticker, day) in enumerate(zip(table["ticker"], table["date"], strict=True)):
         values = {fact["name"]: fact["value"] for fact in facts[i] if fact["unit"] == "usd"}
         if "close" in values:
-            history = []
+            history: list[float] = []
             while f"close_{len(history) + 1}d_ago" in values:
                 history.append(values[f"close_{len(history) + 1}d_ago"])
             shown[ticker][np.datetime64(day, "D")] = (values["close"], history)
@@ -168,7 +169,9 @@ def _closes_of_facts(table: pd.DataFrame, facts: list[list[dict]]) -> dict[str, 
 def _chain(rows: dict[np.datetime64, tuple[float, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
     days = sorted(rows)
     seven_days = any(np.is_busday(day, weekmask="Sat Sun") for day in days)
-    closes, dated, position, before = {}, {}, PAST, None
+    closes: dict[int, float] = {}
+    dated: dict[int, np.datetime64] = {}
+    position, before = PAST, None
     for day in days:
         close, history = rows[day]
         if before is not None:
@@ -185,7 +188,13 @@ def _chain(rows: dict[np.datetime64, tuple[float, list[float]]]) -> tuple[np.nda
     return line, line_days
 
 
-def _steps_between(before_row, history, before, day, seven_days: bool) -> int | None:
+def _steps_between(
+    before_row: tuple[float, list[float]],
+    history: list[float],
+    before: np.datetime64,
+    day: np.datetime64,
+    seven_days: bool,
+) -> int | None:
     """Trading days from `before` to `day`, when the later row's history leaves no doubt: three closes that match."""
     close, earlier = before_row
     between = int((day - before) / np.timedelta64(1, "D")) if seven_days else int(np.busday_count(before, day))
@@ -199,7 +208,9 @@ def _steps_between(before_row, history, before, day, seven_days: bool) -> int | 
     return fits[0] if len(fits) == 1 else None
 
 
-def _around(table: pd.DataFrame, lines: dict[str, tuple[np.ndarray, np.ndarray]]):
+def _around(
+    table: pd.DataFrame, lines: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Closes before and after each row (N, 62) and (N, 16), and the days of the latter."""
     past = np.full((len(table), PAST), np.nan)
     future = np.full((len(table), FUTURE), np.nan)
@@ -276,7 +287,7 @@ def _without_dates(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
 
     for row, text in enumerate(texts):
         for form, order in _DATES if _ANY_MONTH.search(text) else _DATES[:3]:
-            text = form.sub(lambda match, order=order, row=row: take(match, order, row), text)
+            text = form.sub(partial(take, order=order, row=row), text)
         masked.append(text)
     return masked, np.array(said, dtype=int).reshape(-1, 4)
 

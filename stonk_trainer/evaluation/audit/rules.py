@@ -161,7 +161,16 @@ def label_join(rows: Rows) -> list[Finding]:
     return findings
 
 
-def _explain(rows, wrong, of, others, returns, up, tolerance, what: str) -> str:
+def _explain(
+    rows: Rows,
+    wrong: np.ndarray,
+    of: np.ndarray,
+    others: dict[str, np.ndarray],
+    returns: np.ndarray | None,
+    up: np.ndarray,
+    tolerance: np.ndarray,
+    what: str,
+) -> str:
     """What the wrong rows are instead: the day whose return they agree with, if one explains nine in ten of them."""
     for name, candidate in others.items():
         with np.errstate(invalid="ignore"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,7 +77,7 @@ def _copied_headlines(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     closes = shown["close"].round(4)
     shown = shown.assign(
         text=shown["lines"].map("\n".join),
-        bits=[sum(map(bits.get, held)) for held in tokens],
+        bits=[sum(map(bits.__getitem__, held)) for held in tokens],
         close_bits=np.log2(len(shown) / closes.groupby(closes).transform("size")),
     )
     needed = 10 + math.log2(len(shown) ** 2 / 2)
@@ -97,13 +99,13 @@ def _copied_headlines(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     return copies
 
 
-def _lines(headlines) -> list[str]:
+def _lines(headlines: Any) -> list[str]:
     if headlines is None or isinstance(headlines, float):
         return []
     return headlines.split("\n") if isinstance(headlines, str) else list(map(str, headlines))
 
 
-def _where(row) -> str:
+def _where(row: Mapping[Any, Any]) -> str:
     return f"{row['ticker']} {row['date']:%Y-%m-%d} ({row['split']})"
 
 

@@ -9,12 +9,16 @@ are the codec's: it is trained first, and every model folder holds a copy of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import Asking, TaskArguments, check_rewards
+from stonk_trainer.tasks.base import Asking, Forecaster, TaskArguments, check_rewards
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 NOT_FOR = {"eval": "stonk eval judges answers in text: judge a GPT with `stonk forecast --evaluate true`"}
 EVALUATION = None
@@ -147,7 +151,7 @@ def new_model(args: Arguments, folder: Path, seed: int) -> None:
     gpt.new_gpt(folder, size, *shape, seed=seed)
 
 
-def check_tokenizer(args: Arguments, tokenizer, name: str) -> None:
+def check_tokenizer(args: Arguments, tokenizer: Any, name: str) -> None:
     """The model's tokens must be the codec's."""
     from stonk_trainer.tasks.btc import dataset
 
@@ -163,14 +167,14 @@ def add_to_model(args: Arguments, folder: Path) -> None:
     dataset.codec_of(args).save_pretrained(folder / "codec")
 
 
-def sft_dataset(args: Arguments, split: str):
+def sft_dataset(args: Arguments, split: str) -> Dataset:
     """Windows of tokens: `input_ids`, and for validation `labels` that leave the context out."""
     from stonk_trainer.tasks.btc import dataset
 
     return dataset.sft_rows(args, split)
 
 
-def rl_dataset(args: Arguments, split: str):
+def rl_dataset(args: Arguments, split: str) -> Dataset:
     """Contexts as text, with what came after: `prompt`, `future_tokens`, `future_returns`, `scale`, and the row's
     `ticker`, `date` (last day known), `label` and `next_return` (of the whole horizon)."""
     from stonk_trainer.tasks.btc import dataset
@@ -192,7 +196,7 @@ def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any
     return dataset.check_row(dataset.codec_of(args), row, where)
 
 
-def load_forecaster(args: Arguments, path: str, asking: Asking):
+def load_forecaster(args: Arguments, path: str, asking: Asking) -> Forecaster:
     """A GPT that samples paths; see `forecaster.RowForecaster`."""
     from stonk_trainer.tasks.btc import dataset
     from stonk_trainer.tasks.btc.forecaster import RowForecaster
@@ -200,7 +204,7 @@ def load_forecaster(args: Arguments, path: str, asking: Asking):
     return RowForecaster(path, dataset.codec_of(args), args.context_len, asking)
 
 
-def reward_functions(args: Arguments):
+def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
     """The reward functions named in `args.reward`, for TRL."""
     from stonk_trainer.tasks.btc import dataset, rewards
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from stonk_trainer.errors import UserError
 
@@ -32,7 +33,7 @@ class Baseline:
 
     name: str
 
-    def __init__(self, returns: Sequence[float], fit_until: int):
+    def __init__(self, returns: ArrayLike, fit_until: int):
         self.returns_D = np.array(returns, dtype=float)  # a copy: it stays as it was fit
         self.fit_until = fit_until
         bad = np.flatnonzero(~np.isfinite(self.returns_D))
@@ -171,7 +172,7 @@ class HistoricalWindow(Baseline):
         return self.returns_D[origins_O[:, None, None] - back_ONH]
 
 
-def baselines(returns: Sequence[float], fit_until: int) -> list[Baseline]:
+def baselines(returns: ArrayLike, fit_until: int) -> list[Baseline]:
     """All baselines, fit on returns[:fit_until]; the reference of `judge` first. Raises UserError as they do."""
     return [kind(returns, fit_until) for kind in (GarchT, Ewma, Historical, HistoricalWindow)]
 

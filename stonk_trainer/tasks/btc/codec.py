@@ -18,6 +18,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from stonk_trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from vector_quantize_pytorch import FSQ, VectorQuantize
 
 QUANTIZERS = ("vq", "fsq", "kmeans")
 
@@ -55,7 +59,7 @@ class CodecConfig(PreTrainedConfig):
         kmeans_centres: list[list[float]] | None = None,
         codes_used: int | None = None,
         perplexity: float | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         self.patch_size = patch_size
         self.codebook_size = codebook_size
@@ -167,11 +171,12 @@ class Codec(PreTrainedModel):
         """Pass patches through unchanged: the first `patch_size` dimensions of a code are the patch itself."""
         patch = self.config.patch_size
         for module in (self.encoder, self.decoder):
-            for block in module.blocks:
-                nn.init.zeros_(block.out.weight)
-                nn.init.zeros_(block.out.bias)
-            for conv in (module.conv, module.patch, module.out):
-                nn.init.zeros_(conv.bias)
+            ends = [block.out for block in module.blocks if isinstance(block, ResidualBlock)]
+            for last in ends:
+                nn.init.zeros_(last.weight)
+            for conv in (*ends, module.conv, module.patch, module.out):
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
         encoder, decoder = self.encoder, self.decoder
         nn.init.zeros_(encoder.conv.weight[:1])
         encoder.conv.weight[0, 0, -1] = 1
@@ -195,7 +200,7 @@ class Codec(PreTrainedModel):
         book.cluster_size.copy_(uses_K[None])
 
 
-def _quantizer(config: CodecConfig) -> nn.Module:
+def _quantizer(config: CodecConfig) -> FSQ | VectorQuantize:
     from vector_quantize_pytorch import FSQ, VectorQuantize
 
     if config.quantizer == "fsq":

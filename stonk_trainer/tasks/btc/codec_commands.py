@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.recipe import load_command, make_folder
 from stonk_trainer.tasks.btc import Market
 from stonk_trainer.terminal import log, start_log
+
+if TYPE_CHECKING:
+    from stonk_trainer.tasks.btc.codec import Codec
+    from stonk_trainer.tasks.btc.returns import Series
 
 USAGE = """\
 usage: stonk codec {train,encode,decode,inspect} [--config RECIPE] [--key value ...]
@@ -142,7 +146,7 @@ class Encoding(_Use):
             raise UserError(f"scales: {' '.join(map(str, self.scales)) or '(none)'} must be numbers above 0, such as 1")
 
 
-def _codec_and_series(run: _Use):
+def _codec_and_series(run: _Use) -> tuple[Codec, list[Series]]:
     from stonk_trainer.tasks.btc.codec import load_codec
     from stonk_trainer.tasks.btc.dataset import series_of, with_dates
 

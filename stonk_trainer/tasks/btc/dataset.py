@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from stonk_trainer.tasks.btc.tokens import (
     tokenise_all,
     training_windows,
 )
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +82,7 @@ def with_dates(codec: Codec, name: str, train_end: str | None, validation_end: s
     return codec
 
 
-def check_tokenizer(codec: Codec, tokenizer, name: str) -> None:
+def check_tokenizer(codec: Codec, tokenizer: Any, name: str) -> None:
     """Raises UserError when a model's vocabulary is not this codec's codes and the special tokens."""
     codes = len(tokenizer) - len(SPECIALS)
     if codes != codec.config.codebook_size:
@@ -111,7 +114,7 @@ def check_same_codec(codec: Codec, model: str | Path) -> None:
         )
 
 
-def sft_rows(args: Arguments, split: str):
+def sft_rows(args: Arguments, split: str) -> Dataset:
     """Windows of `context_len` tokens: of the token file `data`, or of the prices' days in `split`."""
     from datasets import Dataset
 
@@ -143,7 +146,7 @@ def range_of(series: TokenSeries, codec: Codec, split: str) -> tuple[int, int]:
     return split_range(series.dates, split, codec.config.train_end, codec.config.validation_end)
 
 
-def rl_rows(args: Arguments, split: str):
+def rl_rows(args: Arguments, split: str) -> Dataset:
     """Contexts of `context_len` tokens with the `horizon` tokens after them, which lie whole in `split`."""
     from datasets import Dataset
 

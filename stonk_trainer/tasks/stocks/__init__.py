@@ -6,16 +6,21 @@ before pandas, datasets or a model is loaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import Asking, TaskArguments, check_chat_template, check_rewards
+from stonk_trainer.tasks.base import Asking, Forecaster, Row, TaskArguments, check_chat_template, check_rewards
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from pandas import DataFrame
 
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
-NOT_FOR = {}
+NOT_FOR: dict[str, str] = {}
 EVALUATION = None
 
 
@@ -110,7 +115,7 @@ def new_model(args: Arguments, folder: Path, seed: int) -> None:
     raise UserError("model_name_or_path: new: the stocks task starts from an instruct model: give one with --model")
 
 
-def check_tokenizer(args: Arguments, tokenizer, name: str) -> None:
+def check_tokenizer(args: Arguments, tokenizer: Any, name: str) -> None:
     """The prompts are messages: they need a chat template."""
     check_chat_template(tokenizer, name)
 
@@ -119,14 +124,14 @@ def add_to_model(args: Arguments, folder: Path) -> None:
     """Nothing: the model is all there is."""
 
 
-def sft_dataset(args: Arguments, split: str):
+def sft_dataset(args: Arguments, split: str) -> Dataset:
     """Warm-up rows: `prompt` and `completion`; the stated direction is drawn at random (`warmup.py`)."""
     from stonk_trainer.tasks.stocks.warmup import warmup_rows
 
     return warmup_rows(rl_dataset(args, split), seed=args.sampling_seed)
 
 
-def rl_dataset(args: Arguments, split: str):
+def rl_dataset(args: Arguments, split: str) -> Dataset:
     """Rows of one split: `prompt`, `label`, `next_return`, `facts`, `base_rate_up`, `ticker`, `date`."""
     from stonk_trainer.tasks.stocks.dataset import rl_rows
 
@@ -147,28 +152,28 @@ def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any
     return forecaster.check_row(row, where)
 
 
-def load_forecaster(args: Arguments, path: str, asking: Asking):
+def load_forecaster(args: Arguments, path: str, asking: Asking) -> Forecaster:
     """A language model that answers in text; see `forecaster.LanguageForecaster`."""
     from stonk_trainer.tasks.stocks.forecaster import LanguageForecaster
 
     return LanguageForecaster(args, path, asking)
 
 
-def feature_table(args: Arguments, split: str):
+def feature_table(args: Arguments, split: str) -> DataFrame:
     """Usable rows of one split with the numbers that classical models read; see `features.feature_table`."""
     from stonk_trainer.tasks.stocks import features
 
     return features.feature_table(args, split)
 
 
-def closes(args: Arguments):
+def closes(args: Arguments) -> DataFrame:
     """Closes, a row per day and a column per ticker; see `features.closes`."""
     from stonk_trainer.tasks.stocks import features
 
     return features.closes(args)
 
 
-def reward_functions(args: Arguments):
+def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
     """The reward functions named in `args.reward`, for TRL."""
     from stonk_trainer.tasks.stocks import rewards
 
@@ -190,7 +195,7 @@ def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def score(completion: str, row: dict[str, Any], **options) -> dict[str, Any]:
+def score(completion: str, row: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Each reward of one completion, its forecast and its claims; see `rewards.score`."""
     from stonk_trainer.tasks.stocks import rewards
 
@@ -210,7 +215,7 @@ def _columns(row: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     return {**known, **forecast, "grounded_claims": result["grounded"], "claims": claims}
 
 
-def evaluate(args: Arguments, rows, completions) -> list[dict[str, Any]]:
+def evaluate(args: Arguments, rows: Sequence[Row], completions: Sequence[str]) -> list[dict[str, Any]]:
     """One record per completion: what `record` says, and every reward of `args.reward`."""
     records = []
     for row, completion in zip(rows, completions, strict=True):

@@ -91,18 +91,24 @@ def parse(text: str) -> Forecast | Unreadable:
     early, final = _read_fields(before), _read_fields(after)
     if not final["answer"]:
         return Unreadable("the answer stands before the thought" if early["answer"] else "no final answer")
-    answers = [_ANSWER_VALUE.fullmatch(value) for value in early["answer"] + final["answer"]]
-    if None in answers:
+    answers = _matches(_ANSWER_VALUE, early["answer"] + final["answer"])
+    if answers is None:
         return Unreadable("the answer is not exactly one of UP and DOWN")
-    moves = [_MOVE_VALUE.fullmatch(value) for value in early["move"] + final["move"]]
-    confidences = [_CONFIDENCE_VALUE.fullmatch(value) for value in early["confidence"] + final["confidence"]]
-    if None in moves:
+    moves = _matches(_MOVE_VALUE, early["move"] + final["move"])
+    confidences = _matches(_CONFIDENCE_VALUE, early["confidence"] + final["confidence"])
+    if moves is None:
         return Unreadable("the expected move is not a percentage")
-    if None in confidences:
+    if confidences is None:
         return Unreadable("the confidence is not a number")
     return _one_forecast(
         answers, moves, confidences, "\n".join(filter(None, (*early["prose"], thought, *final["prose"])))
     )
+
+
+def _matches(form: re.Pattern[str], values: list[str]) -> list[re.Match[str]] | None:
+    """Each value as `form` reads it; None when one is not of that form."""
+    found = [match for value in values if (match := form.fullmatch(value))]
+    return found if len(found) == len(values) else None
 
 
 def _read_fields(text: str) -> dict[str, list[str]]:
@@ -129,7 +135,7 @@ def _read_fields(text: str) -> dict[str, list[str]]:
 
 
 def _one_forecast(
-    answers: list[re.Match], moves: list[re.Match], confidences: list[re.Match], reasoning: str
+    answers: list[re.Match[str]], moves: list[re.Match[str]], confidences: list[re.Match[str]], reasoning: str
 ) -> Forecast | Unreadable:
     directions = {match["direction"].upper() for match in answers}
     stated_moves = {match["move"] for match in answers + moves if match["move"]}

@@ -52,7 +52,7 @@ _WRITTEN_AS = {"usd": ("usd", ""), "percent": ("percent",), "count": ("",), "rat
 
 def book_of(facts: Sequence[Fact]) -> Book:
     numeric = {fact.name: fact for fact in facts if fact.unit in _WRITTEN_AS and not isinstance(fact.value, str)}
-    numeric = {n: f for n, f in numeric.items() if f.value > 0 or not n.startswith(("close", "sma_", "open"))}
+    numeric = {n: f for n, f in numeric.items() if float(f.value) > 0 or not n.startswith(("close", "sma_", "open"))}
     shown = {name: _shown(fact) for name, fact in numeric.items()}
     values = {name: value for name, (value, _) in shown.items()}
     closes = {days_in(name): value for name, value in values.items() if name.startswith("close")}
@@ -131,7 +131,7 @@ def _entries(
     for volatility, value in volatilities:
         for name, size in changes:
             yield ("ratio", Entry(size / value, 0, "multiple", f"{name} vs {volatility}", 0, 2))
-    close = closes.get(0)
+    close = closes.get(0, 0.0)
     for lag, before in closes.items() if close else ():
         if lag:
             name = f"change_{lag}d"
@@ -169,8 +169,9 @@ def mean_of(book: Book, days: int) -> float | None:
     """The average of the last `days` closes, as shown or from the closes; None when they are not all shown."""
     if days in book.averages:
         return book.averages[days]
-    closes = [book.closes.get(lag) for lag in range(min(days, 60))]
-    return None if not closes or None in closes else sum(closes) / days
+    lags = range(min(days, 60))
+    closes = [book.closes[lag] for lag in lags if lag in book.closes]
+    return sum(closes) / days if closes and len(closes) == len(lags) else None
 
 
 def sign_of(value: float) -> int:
@@ -216,8 +217,9 @@ def _phrases(names: Sequence[str], company: str) -> dict[str, list[tuple[tuple[s
     for text in sorted(owners, key=len, reverse=True):
         chosen = whole.get(text, set()) if len(whole.get(text, ())) == 1 else owners[text]
         if len(chosen) == 1:
+            (name,) = chosen
             for form in (text + "s", text):
-                phrases.setdefault(form.split()[0], []).append((tuple(form.split()), *chosen))
+                phrases.setdefault(form.split()[0], []).append((tuple(form.split()), name))
     return phrases
 
 
@@ -267,7 +269,10 @@ _UNITS = {
 
 @lru_cache(maxsize=4096)
 def quantity_of(text: str) -> Quantity:
-    sign, currency, sign_after, digits, decimals, scale, unit = _QUANTITY.match(text).groups()
+    match = _QUANTITY.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no number")
+    sign, currency, sign_after, digits, decimals, scale, unit = match.groups()
     factor = 1.0
     if scale in SCALES:
         factor = SCALES[scale]

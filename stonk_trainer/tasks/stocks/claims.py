@@ -62,7 +62,7 @@ class Claim(NamedTuple):
 
 # ---------------------------------------------------------------------------------------------------- the words around
 
-_SIGNS = {"up": 1, "down": -1, "back up": 1, "back down": -1, "positive": 1, "negative": -1}
+_SIGNS: dict[str | None, int] = {"up": 1, "down": -1, "back up": 1, "back down": -1, "positive": 1, "negative": -1}
 _NAMES = {"close", "open", "average", "volatility", "volume", "financial", "price", "change", "other"}
 _LEVELS = _NAMES - {"price", "change"}
 _OTHERS = {"volume", "volatility", "financial", "other"}  # a change beside them is theirs, not the price's
@@ -82,8 +82,11 @@ _NO_FORECAST = set("call verdict answer think believe say due ahead am i'm next 
 _REACH = 40  # places looked at on either side of a number
 
 # What a role says about a number near it; the other roles only join.
-_SAYS = dict.fromkeys(_NAMES, "name") | dict.fromkeys(_SIGNS, "move") | dict.fromkeys(_CLAUSE, "clause")
-_SAYS |= dict.fromkeys(("span", "ago", "today"), "when") | dict.fromkeys(("own", "firm", "weak"), "own")
+_SAYS: dict[str | None, str] = dict.fromkeys(_NAMES, "name")
+_SAYS |= dict.fromkeys(_SIGNS, "move")
+_SAYS |= dict.fromkeys(_CLAUSE, "clause")
+_SAYS |= dict.fromkeys(("span", "ago", "today"), "when")
+_SAYS |= dict.fromkeys(("own", "firm", "weak"), "own")
 _SAYS |= {"colon": "colon", "high": "extreme", "low": "extreme", "above": "side", "below": "side", "not": "not"}
 
 
@@ -126,7 +129,7 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
     if at > low:
         number.before = roles[at - 1] or ""
     listed = last is not None and _LINKS.issuperset(roles[low:at])
-    if listed:  # "changes of 2.3% and 4.1%": read by the words before the first
+    if last and listed:  # "changes of 2.3% and 4.1%": read by the words before the first
         _inherit(number, last, words)
     same_clause = before_colon = True
     when = -1
@@ -159,7 +162,7 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
         elif what == "extreme":
             reached = words[place - 1] in _DETERMINERS and _APART_FROM.isdisjoint(roles[place:at])
             if at - place <= 5 or (reached and at - place <= 10):
-                number.extreme = number.extreme or roles[place]
+                number.extreme = number.extreme or roles[place] or ""
     when_after = -1
     for place in range(at + 1, min(high, at + 13)):
         what = says(roles[place])
@@ -174,7 +177,7 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
             while words[copula] in _DETERMINERS or words[copula] in ("also", "clearly", "both", "closing", "recent"):
                 copula -= 1
             if words[copula] in _COPULA and copula <= at + 4:
-                number.extreme = roles[place]  # "$150.00 three days ago was the low"
+                number.extreme = roles[place] or ""  # "$150.00 three days ago was the low"
         elif what == "move":
             adverb = words[place] in ("up", "down") or roles[place] in ("positive", "negative")
             if place - at <= (2 if adverb else 3):  # "a 2.3% daily drop"
@@ -195,7 +198,7 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
     elif roles[at + 2 : at + 3] == ["number"] and roles[at + 1] in ("above", "below", "than"):
         number.named = -1  # "price > average ($175.53 > $171.80)"
     if number.named >= 0:
-        number.name = roles[number.named]
+        number.name = roles[number.named] or ""
     return number
 
 
@@ -274,10 +277,21 @@ def claims_of(reasoning: str, text: Text, book: Book) -> list[Claim]:
         if until > first or not sentence.kinds.isdisjoint(_STATING) or "percent" in sentence.words:
             for low, high, verdict, counts in _Reader(text, sentence, numbers[first:until], book).stated():
                 text_of = reasoning[starts[low] : starts[high] + len(words[high])]
-                fact, why, false, *rest, about, listed = verdict
-                place = (text_of, starts[low], starts[low] + len(text_of))
                 claims.append(
-                    Claim(*place, fact, fact is not None, false, why, *rest, about or fact, counts, which, listed)
+                    Claim(
+                        text=text_of,
+                        start=starts[low],
+                        end=starts[low] + len(text_of),
+                        fact=verdict.fact,
+                        grounded=verdict.fact is not None,
+                        false=verdict.false,
+                        why=verdict.why,
+                        direction=verdict.direction,
+                        about=verdict.about or verdict.fact,
+                        counts=counts,
+                        sentence=which,
+                        listed=verdict.listed,
+                    )
                 )
         first = until
     if any(claim.listed for claim in claims):
@@ -289,7 +303,7 @@ def claims_of(reasoning: str, text: Text, book: Book) -> list[Claim]:
 
 def _admit_listed(claims: list[Claim]) -> None:
     """ "Close: $175.53 … The close is above its average": what a sentence speaks of, it may have listed before."""
-    spoken_of = {name for claim in claims if claim.grounded for name in claim.fact.split(" vs ")}
+    spoken_of = {name for claim in claims if claim.fact is not None for name in claim.fact.split(" vs ")}
     for i, claim in enumerate(claims):
         if claim.listed in spoken_of:
             why = f"equals {claim.listed}, spoken of later"
@@ -300,7 +314,9 @@ def _juxtapose(claims: list[Claim], book: Book) -> None:
     """Where nothing else is evidence, levels stated beside the close are: "it was $168.61 and closed at $175.53"."""
     if any(claim.fact == "close" for claim in claims):
         for i, claim in enumerate(claims):
-            if claim.grounded and claim.fact.startswith(("close_", "sma_")) and " vs " not in claim.fact:
+            if claim.fact is None or " vs " in claim.fact:
+                continue
+            if claim.fact.startswith(("close_", "sma_")):
                 sign = sign_of(book.closes[0] - book.values[claim.fact])
                 claims[i] = claim._replace(direction=sign, about=f"close vs {claim.fact}")
 
@@ -400,16 +416,17 @@ class _Reader:
         if not self.theirs and self.words.isdisjoint(_NEWS) and self._is_forecast(number):
             return None
         bound = _HEDGES.get(self.text.words[number.at - 1], 0)
-        best, chosen, reason = -1, None, "nothing shown has this number"
+        best, reason = -1, "nothing shown has this number"
+        chosen: Entry | None = None
         for entries in (equal_to(number.quantity, self.book, bound), None):
             for entry in self._derived(number) if entries is None and best < GROUNDED else entries or ():
                 rank, why = self._judge(entry, number)
                 shown = entry.fact in self.book.facts
-                if rank > best or (rank == best and shown and chosen.fact not in self.book.facts):
+                if rank > best or (rank == best and shown and chosen and chosen.fact not in self.book.facts):
                     best, chosen, reason = rank, entry, why
         if number.denied and self.is_prose and best >= 0:
             return _Verdict(None, "the words deny it", "true" in self.words)
-        if best == GROUNDED and not self.theirs:
+        if chosen and best == GROUNDED and not self.theirs:
             verdict = self._told(chosen, number)
         elif (headline := self._headline(word)) is not None:
             verdict = _Verdict(headline, f"quotes {headline}")
@@ -459,8 +476,9 @@ class _Reader:
 
     def _headline(self, number: str) -> str | None:
         """The headline that has the number, in a sentence that shares at least two of its words."""
+        digits = re.search(r"\d[\d.]*", number)
         for name, words in self.book.headlines:
-            if re.search(r"\d[\d.]*", number).group() in words and len(words.intersection(self.words)) >= 2:
+            if digits and digits.group() in words and len(words.intersection(self.words)) >= 2:
                 return name
         return None
 
@@ -851,7 +869,8 @@ class _Reader:
     def _comparisons(self) -> Iterator[_Statement]:
         """ "closed above its 20-day average", "$175.53 is higher than the open of $174.00", "$175.53 > $171.80"."""
         text, roles = self.text, self.text.roles
-        subject, last_at = ("close", (0,)), -20
+        subject: tuple[str, tuple[int, ...]] = ("close", (0,))
+        last_at = -20
         for at in range(self.begin, self.end):
             if roles[at] not in ("above", "below") or at in self.used:
                 continue
@@ -874,8 +893,10 @@ class _Reader:
                 subject = self._subject(at)
             last_at = at
             one = self._price(*subject)
+            if one is None:
+                continue
             lengths = days or (tuple(self.book.averages) if kind == "average" else (0,))
-            others = [other for n in lengths if (other := self._price(kind, (n,))) and one]
+            others = [other for n in lengths if (other := self._price(kind, (n,)))]
             others = [other for other in others if other[0] != one[0] and other[2] != one[2]]
             clause = max((j for j, role in enumerate(nearby) if role in _CLAUSE), default=0)
             says_above = (roles[at] == "above") != ("not" in nearby[clause:])
@@ -939,7 +960,7 @@ class _Reader:
             if len(moves) != 1 or not kinds.isdisjoint(_NO_PLAIN_MOVE):
                 continue
             move = moves[0]
-            if roles[move].startswith("back") and not words[move].endswith("ed"):
+            if roles[move] in ("back up", "back down") and not words[move].endswith("ed"):
                 continue  # "a pullback", of which nobody says that it happened
             if not _UNDONE.isdisjoint(words[low:high]) or not _APART_FROM_THAT.isdisjoint(words[low:at]):
                 continue  # "has just erased an earlier rally"
@@ -1000,7 +1021,7 @@ class _Reader:
                 if (word not in self.book.words) and (verdict := self._highest(f"{role}est", "close", 60)):
                     yield at, at, verdict, False
             elif word in ("highest", "lowest") or role == "superlative":
-                what = next((roles[j] for j in range(at + 1, min(self.end, at + 3)) if roles[j]), "")
+                what = next((role for role in roles[at + 1 : min(self.end, at + 3)] if role), "")
                 until = next((j for j in range(at, self.end) if roles[j] in _ENDS_MOVE), self.end)
                 span = next((days[j][0] for j in range(at + 1, until) if roles[j] == "span" and days[j][0] > 1), 60)
                 verdict = self._largest(what, span) if role == "superlative" else self._highest(word, what, span)
@@ -1035,7 +1056,7 @@ class _Reader:
         """ "a two percent loss", "half of its value", "by a fifth": an amount in words that a fact must have."""
         words = self.text.words
         for at in range(self.begin, self.end - 1):
-            size = COUNTS.get(words[at]) if words[at + 1 : at + 2] in (["percent"], ["per"]) else None
+            size: float | None = COUNTS.get(words[at]) if words[at + 1 : at + 2] in (["percent"], ["per"]) else None
             if words[at] in _FRACTIONS and words[at - 1] in ("a", "by", "lost") and words[at - 2] in _LEADS_A_FRACTION:
                 size = _FRACTIONS[words[at]]
             ahead = {"firm", "weak", "own"}.intersection(self.text.roles[max(self.begin, at - 6) : at])

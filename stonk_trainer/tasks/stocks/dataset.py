@@ -13,6 +13,7 @@ import logging
 import re
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,9 @@ from stonk_trainer.tasks.stocks.facts import (
     usd,
 )
 from stonk_trainer.tasks.stocks.prompt import mask_identity, render
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -285,7 +289,7 @@ def draw(frame: pd.DataFrame, count: int | None, seed: int, balanced: bool) -> p
 # ---------------------------------------------------------------------------------------------------- rows
 
 
-def rl_rows(args: Arguments, split: str):
+def rl_rows(args: Arguments, split: str) -> Dataset:
     """The rows of `split` as a Dataset; what was kept and dropped goes to the log.
 
     Columns: prompt (messages), label ("UP"/"DOWN"), next_return (fraction), facts (JSON list), base_rate_up (share of
@@ -397,7 +401,7 @@ def _of_tickers(rows: pd.DataFrame, args: Arguments) -> pd.DataFrame:
     return rows[rows["ticker"].isin(args.tickers)]
 
 
-def _day(timestamp) -> str:
+def _day(timestamp: pd.Timestamp) -> str:
     return f"{timestamp:%Y-%m-%d}" if not pd.isna(timestamp) else "(none)"
 
 
@@ -461,7 +465,7 @@ def row_facts(row: dict, days: list, closes: list, args: Arguments) -> tuple[lis
     return facts, shown_year
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     return "" if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)) else str(value)
 
 
@@ -476,7 +480,7 @@ def _known_from(year: str, lag_days: int) -> pd.Timestamp:
     return pd.Timestamp(_NEVER) if pd.isna(known) else known + pd.Timedelta(days=lag_days)
 
 
-def _line_items(items) -> dict:
+def _line_items(items: object) -> dict:
     """Upstream keeps the line items as a JSON string; what is neither that nor a mapping has none."""
     if isinstance(items, dict):
         return items
@@ -487,7 +491,7 @@ def _line_items(items) -> dict:
     return items if isinstance(items, dict) else {}
 
 
-def _headlines(value) -> list[str]:
+def _headlines(value: Any) -> list[str]:
     """Headlines as single lines; a lone string is one headline."""
     if value is None or isinstance(value, float):
         return []

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -118,10 +119,10 @@ def indicator_facts(
     return facts
 
 
-def _too_long(first, last, trading_days: int) -> bool:
+def _too_long(first: np.datetime64, last: np.datetime64, trading_days: int) -> bool:
     """Whether the span is too long for that many trading days in a row: rows are missing in between."""
     calendar_days = (last - first) / np.timedelta64(1, "D")
-    return calendar_days > trading_days * 1.5 + 5
+    return bool(calendar_days > trading_days * 1.5 + 5)
 
 
 def history_facts(closes: Sequence[float], count: int) -> list[Fact]:
@@ -130,12 +131,12 @@ def history_facts(closes: Sequence[float], count: int) -> list[Fact]:
     return [usd(f"close_{len(past) - i}d_ago", value) for i, value in enumerate(past)]
 
 
-def financial_facts(line_items: Mapping[str, object], limit: int) -> list[Fact]:
+def financial_facts(line_items: Mapping[str, Any], limit: int) -> list[Fact]:
     """Reported figures under their upstream names, as `financials/<line item>`; what is not a number is left out."""
-    facts = []
+    facts: list[Fact] = []
     for name, value in line_items.items():
         try:
-            number = float(value)  # type: ignore[arg-type]
+            number = float(value)
         except (TypeError, ValueError):
             continue
         if math.isfinite(number) and len(facts) < limit:

@@ -17,7 +17,7 @@ from stonk_trainer.tasks.stocks.rewards import read_answer
 class LanguageForecaster:
     """Asks the model in a folder for `asking.samples` answers to each row."""
 
-    def __init__(self, args, path: str, asking: Asking):
+    def __init__(self, args: stocks.Arguments, path: str, asking: Asking):
         if asking.horizon != 1:
             raise UserError(f"horizon: {asking.horizon}: the stocks task forecasts the next trading day: leave it out")
         tokenizer = models.load_tokenizer(path)

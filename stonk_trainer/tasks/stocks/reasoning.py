@@ -20,8 +20,8 @@ MOST_UNKNOWN = 0.25  # share of the words that need not be English of this kind
 MOST_CONCLUSIONS = 3  # sentences that state an outlook and cite nothing
 MOST_REPEATED = 0.2  # share of the sentences that may repeat another
 
-_SIGN = {"up": 1, "positive": 1, "back up": 1, "down": -1, "negative": -1, "back down": -1, "buy": 1, "sell": -1}
-_SIGN |= {"strength": 1, "weakness": -1}
+_SIGN: dict[str | None, int] = {"up": 1, "positive": 1, "back up": 1, "down": -1, "negative": -1, "back down": -1}
+_SIGN |= {"buy": 1, "sell": -1, "strength": 1, "weakness": -1}
 _MEANING = {"above", "below", "so", "turn", "turn up", "turn down", "high", "low", "room", "than", "from", *_SIGN}
 _SUBJECTS = {"price", "share", "stock", "it"}
 _MOODS = {"positive", "negative"}
@@ -165,7 +165,7 @@ def _conceded(parts: Sequence[Sentence]) -> set[int]:
 
 def _evidence(claims: Sequence[Claim], conceded: set[int], wanted: int) -> tuple[float, float]:
     """(for, against). Each thing that evidence is about counts once."""
-    sides: dict[str, float] = {}
+    sides: dict[str | None, float] = {}
     for claim in claims:
         if claim.direction and claim.grounded:
             weight = CONCEDED if claim.direction == -wanted and claim.sentence in conceded else 1.0
@@ -272,7 +272,8 @@ def _back_to_average(parts: Sequence[Sentence], book: Book) -> int:
 
 def _read_outlook(part: Sentence, outlook: _Outlook) -> bool:
     """Add what a sentence says will come; whether it says so firmly."""
-    words, clause, speaks, caused, firm = part.words, [], False, False, False
+    clause: list[int] = []
+    words, speaks, caused, firm = part.words, False, False, False
     for place, role in enumerate(part.roles):
         if not role:
             continue
@@ -342,7 +343,7 @@ def _read_clause(part: Sentence, clause: list[int], outlook: _Outlook) -> bool:
     return firm
 
 
-def _is_ended(kinds: list[str], places: list[int], moves: list[int]) -> bool:
+def _is_ended(kinds: list[str | None], places: list[int], moves: list[int]) -> bool:
     """ "stop falling", "the decline to fade", not "a pause or a pullback"."""
     for at, kind in enumerate(kinds):
         if kind != "end":
@@ -509,6 +510,8 @@ def _enumeration(parts: Sequence[Sentence], claims: Sequence[Claim]) -> str | No
     meaningful |= {i - 1 for i in meaningful}  # "These two are both positive."
     used: set[str] = set()
     for claim in claims:
+        if claim.fact is None:
+            continue
         told = claim.direction and not claim.fact.startswith("change_")  # a level beside another
         if claim.grounded and (told or claim.sentence in meaningful or not claim.counts):
             used.add(claim.fact)

@@ -9,9 +9,9 @@ Every component lies in [0, 1]. A completion without one readable answer earns 0
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stonk_trainer.tasks.stocks.answer import Forecast, Unreadable, parse
 from stonk_trainer.tasks.stocks.book import Book, book_of
@@ -77,11 +77,11 @@ def read_answer(completion: str, facts: str) -> dict:
     facts: JSON of `facts_to_json`. Raises ValueError when it is something else.
     """
     forecast, reading = _read(completion, facts)
-    readable = isinstance(forecast, Forecast)
+    given = forecast if isinstance(forecast, Forecast) else None
     return {
-        "forecast": {key: getattr(forecast, key) for key in ("direction", "confidence", "move")} if readable else None,
-        "problem": None if readable else forecast.reason,
-        "claims": _located(completion, forecast.reasoning, reading.claims) if readable else [],
+        "forecast": {key: getattr(forecast, key) for key in ("direction", "confidence", "move")} if given else None,
+        "problem": forecast.reason if isinstance(forecast, Unreadable) else None,
+        "claims": _located(completion, given.reasoning, reading.claims) if given else [],
         "grounded": reading.grounded,
     }
 
@@ -99,7 +99,7 @@ def _located(completion: str, reasoning: str, claims: Sequence[Claim]) -> list[d
     whole = completion.find(reasoning)
     found, line_start, at = [], 0, 0
     for claim in claims:
-        offset = whole
+        offset: int | None = whole
         if whole < 0:
             line_start = reasoning.rfind("\n", 0, claim.start) + 1
             line = reasoning[line_start : reasoning.find("\n", claim.end) if "\n" in reasoning[claim.end :] else None]
@@ -132,7 +132,14 @@ def reward_functions(names: Sequence[str], *, accuracy: str = "direction", skew_
 
 
 def _reward_function(name: str, accuracy: str, skew_aware: bool) -> Callable:
-    def reward(completions, label, next_return, facts, base_rate_up, **kwargs) -> list[float]:
+    def reward(
+        completions: Sequence[str | Sequence[Mapping[str, str]]],
+        label: Sequence[str],
+        next_return: Sequence[float],
+        facts: Sequence[str],
+        base_rate_up: Sequence[float],
+        **kwargs: Any,
+    ) -> list[float]:
         rewards = []
         for completion, *columns in zip(completions, label, next_return, facts, base_rate_up, strict=True):
             row = dict(zip(("label", "next_return", "facts", "base_rate_up"), columns, strict=True))
@@ -155,7 +162,7 @@ def _reward_function(name: str, accuracy: str, skew_aware: bool) -> Callable:
     return reward
 
 
-def _check(accuracy: str, names) -> None:
+def _check(accuracy: str, names: Iterable[str]) -> None:
     if accuracy not in ACCURACIES:
         raise ValueError(f"unknown accuracy {accuracy!r}; choose from {', '.join(ACCURACIES)}")
     for name in names:
@@ -193,7 +200,7 @@ def _shown(facts: str) -> tuple[Book, float]:
     """What a row's prompt shows, and the share's daily volatility as a fraction: as shown, else a large share's."""
     try:
         listed = facts_from_json(facts)
-        shown = next((fact.value for fact in listed if fact.name.startswith("volatility_")), 0)
+        shown = float(next((fact.value for fact in listed if fact.name.startswith("volatility_")), 0))
         return book_of(listed), (shown / 100 if shown > 0 else DEFAULT_VOLATILITY)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"facts: not what facts_to_json writes: {error}") from error

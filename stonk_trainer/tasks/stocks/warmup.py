@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.tasks.stocks.facts import Fact, facts_from_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _RISE = ("rose", "gained", "climbed")
 _FALL = ("fell", "lost", "dropped")
 
 
-def warmup_rows(rows, seed: int):
+def warmup_rows(rows: Iterable[Mapping[str, Any]], seed: int) -> Dataset:
     """RL rows → a Dataset of `prompt` and `completion` messages. The same seed and row give the same text."""
     from datasets import Dataset
 
@@ -44,7 +48,7 @@ def write_answer(facts: Sequence[Fact], direction: str, rng: random.Random) -> s
 def _evidence(by_name: dict[str, Fact], wanted: int, rng: random.Random) -> list[str]:
     """Two sentences: one or two facts that point the way wanted (or a fact read as overdone), then the close."""
     changes = [fact for name, fact in by_name.items() if name.startswith("change_") and fact.value]
-    with_it = [fact for fact in changes if (fact.value > 0) == (wanted > 0)]
+    with_it = [fact for fact in changes if (float(fact.value) > 0) == (wanted > 0)]
     against = [fact for fact in changes if fact not in with_it]
     if with_it:
         cited = rng.sample(with_it, min(len(with_it), 2))
@@ -61,7 +65,7 @@ def _evidence(by_name: dict[str, Fact], wanted: int, rng: random.Random) -> list
 def _moved(fact: Fact, rng: random.Random) -> str:
     """`change_5d` of -2.1 → "fell 2.10% over 5 days"."""
     days = int(re.sub(r"\D", "", fact.name))
-    verb = rng.choice(_RISE if fact.value > 0 else _FALL)
+    verb = rng.choice(_RISE if float(fact.value) > 0 else _FALL)
     return f"{verb} {fact.shown.lstrip('+-')} {'over the last day' if days == 1 else f'over {days} days'}"
 
 

@@ -6,7 +6,7 @@ from stonk_trainer.tasks.reasoning.made import arithmetic
 from stonk_trainer.tasks.reasoning.verify import is_correct, is_in_form
 
 
-def rows(**_) -> dict[str, Dataset]:
+def rows(**_: object) -> dict[str, Dataset]:
     made = [{"question": row["question"], "target": row["answer"].split("#### ")[1]} for row in arithmetic("test")]
     return {"test": Dataset.from_list(made)}
 

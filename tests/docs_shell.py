@@ -374,7 +374,7 @@ def write_files_of_a_reader(folder: Path) -> None:
     recent = stocks.loc["2018":, ["AAPL", "MSFT", "KO"]]
     long = recent.rename_axis("date").melt(var_name="ticker", value_name="close", ignore_index=False).reset_index()
     recent["AAPL"].rename("Close").to_csv(folder / "AAPL.csv")
-    btc[~btc.index.duplicated()].rename("Close").to_csv(folder / "BTC-USD.csv")
+    btc[~btc.index.duplicated()].loc[:"2022-04"].rename("Close").to_csv(folder / "BTC-USD.csv")
     long.to_csv(folder / "prices.csv", index=False)
 
 
@@ -400,12 +400,15 @@ def smaller(argv: list[str]) -> list[str]:
             task = task_of(rest).__name__.rpartition(".")[2]
         except UserError:
             return argv  # the command says it
-        return argv + SMALL[command, task].split() + _instead_of_the_embedded(rest, task)
+        audit = ["--tickers", "AAPL", "KO", "MSFT"] if "--audit" in rest else []
+        return argv + SMALL[command, task].split() + audit + _instead_of_the_embedded(rest, task)
     if command == "codec":
         return argv + (["--steps", "20"] if rest[:1] == ["train"] else [])
     if command == "demo":
         return [*argv, "--port", os.environ["DOCS_PORT"]]
-    return argv + SMALL.get((command, ""), "").split()
+    if command == "forecast" and "--evaluate" in rest and "demo" in " ".join(rest):
+        rest += ["--test_end", "2019-04-30"]
+    return [command, *rest, *SMALL.get((command, ""), "").split()]
 
 
 SMALL = {
@@ -415,7 +418,7 @@ SMALL = {
     ("eval", "stocks"): "--max_eval_samples 24 --max_completion_length 24",
     ("sft", "reasoning"): "--max_steps 2 --max_length 512 --dtype float32",
     ("grpo", "reasoning"): "--max_steps 2 --max_train_samples 32 --max_completion_length 24 --dtype float32",
-    ("eval", "reasoning"): "--limit 5 --max_gen_toks 8",
+    ("eval", "reasoning"): "--limit 2 --max_gen_toks 8",
     ("sft", "btc"): "--max_steps 2",
     ("grpo", "btc"): "--max_steps 2",
     ("sample", ""): "--max_prompts 80 --max_completion_length 8",

@@ -1,8 +1,8 @@
 """The commands of the documentation, run as a reader would run them: in one copy of the repository, page after page.
 
-A fenced ```bash or ```python block is run. A bash block that cannot be run here says why, in a comment on the line before
-its fence (`MARKS`); then every line of it is checked as far as that goes without running it, and a line that cannot be
-checked is a fault. Training is made small by flags that are appended to a command (`smaller`).
+A fenced ```bash or ```python block is run. A bash block that cannot be run here says why, in a comment on the line
+before its fence (`MARKS`); then every line of it is checked as far as that goes without running it, and a line that
+cannot be checked is a fault. Training is made small by flags that are appended to a command (`smaller`).
 
 In the sandbox `.venv/bin/stonk` is a client of a server that has imported torch, TRL and this package once and forks
 for each command: sixty commands would otherwise spend seven minutes importing.
@@ -10,6 +10,7 @@ for each command: sixty commands would otherwise spend seven minutes importing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 120  # for one block
+SECONDS = 240  # for one block, on a busy machine
 OPEN = "stays open"  # run until it answers on its port
 MARKS = ("needs a GPU", "needs the Hub", "needs the network", "needs a cluster", "takes long", OPEN)
 SHELLS = ("sh", "shell", "console", "shell-session", "zsh", "terminal")
@@ -516,8 +517,8 @@ def serve(address: str) -> None:
     import pkgutil
 
     import accelerate.commands.launch  # noqa: F401
-    import lm_eval.evaluator  # noqa: F401
-    import lm_eval.models.huggingface  # noqa: F401
+    import lm_eval.evaluator
+    import lm_eval.models.huggingface
     import lm_eval.tasks  # noqa: F401
     import trl.trainer.grpo_trainer
     import trl.trainer.sft_trainer  # noqa: F401
@@ -564,10 +565,8 @@ def _attend(connection: socket.socket) -> None:
         if not select.select([ended], [], [], 5)[0]:
             os.kill(worker, signal.SIGKILL)
     _, status = os.waitpid(worker, 0)
-    try:
+    with contextlib.suppress(OSError):
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-    except OSError:
-        pass
 
 
 def _become(descriptors: list[int], folder: str, environment: dict[str, str]) -> None:
@@ -592,11 +591,9 @@ def _status_of(program: str, argv: list[str]) -> int:
     except BaseException:
         traceback.print_exc()
         status = 1
-    try:
+    with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-    except OSError:
-        pass
     return status
 
 

@@ -1,5 +1,6 @@
 """Every command, every Python block and every link of the documentation works."""
 
+import ast
 import re
 import sys
 import time
@@ -151,3 +152,29 @@ def test_a_broken_link_is_found():
         "README.md: docs/design.md#no-such-part",
     ]
     assert broken_links(page, "[a](docs/design.md#the-house) [b](#the-map) [c](https://example.org)") == []
+
+
+# --------------------------------------------------------------------------------------------- what a command says
+
+
+def said_in(folder: Path) -> str:
+    """Every text in the package's code, a line each; what an f-string fills in is …."""
+    texts = []
+    for file in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(p.value if isinstance(p, ast.Constant) else "…" for p in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(re.sub(r"%[\d.]*[sdgf]", "…", node.value))
+    return "\n".join(" ".join(text.split()) for text in texts)
+
+
+def test_what_troubleshooting_quotes_is_what_the_code_says():
+    """Quotes of the tables' first column, piece by piece between the values, which stand there as X, … or a number."""
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
+    quoted = ["".join(found) for cell in cells for found in re.findall(r"`([^`]+ [^`]+)`|\"([^\"]+ [^\"]+)\"", cell)]
+    said = said_in(ROOT / "stonk_trainer")
+    pieces = [piece.strip(" :(),;") for quote in quoted for piece in re.split(r"…|\bX\b|\b\d[\d.%]*", quote)]
+    assert len(quoted) > 25
+    assert [piece for piece in pieces if " " in piece and piece not in said] == []

@@ -19,13 +19,19 @@ def sandbox(tiny_model_folder, adding_model_folder):
 
 
 def test_every_command_of_the_documentation_runs(sandbox):
-    """README first, then page by page; all faults are told together. Slow blocks are shown by `pytest -s`."""
-    faults = []
+    """README first, then page by page; all faults are told together. `pytest -s` shows how long each block takes.
+
+    A block that has run word for word on an earlier page, such as `make demo`, is not run again.
+    """
+    faults, done = [], set()
     for page in pages(ROOT):
         for block in blocks(page.read_text(), str(page.relative_to(ROOT))):
+            if (block.mark, block.code) in done:
+                continue
             start = time.monotonic()
             try:
                 sandbox.run(block)
+                done.add((block.mark, block.code))
             except Fault as fault:
                 faults.append(f"{block}\n{fault}")
             print(f"{time.monotonic() - start:6.1f} s  {block}  {block.mark or ''}")

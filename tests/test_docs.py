@@ -82,6 +82,29 @@ def test_a_broken_command_in_a_page_is_found(case, sandbox):
         sandbox.run(block)
 
 
+SLIPS = {  # in a copy of a real page: (page, what stands there, what is written instead)
+    "a flag": ("docs/rewards.md", "--ticker AAPL", "--tikcer AAPL"),
+    "a recipe": ("docs/start.md", "stonk check stocks/demo/stage1 --lr", "stonk check stocks/demo/stage --lr"),
+    "a file": ("docs/rewards.md", "--row row.json --completion -", "--row rows.json --completion -"),
+    "a marked flag": ("docs/start.md", "--kl_coef 0.03", "--kl_coeff 0.03"),
+    "a marked recipe": ("docs/clusters.md", "--config stocks/stage1\n", "--config stocks/stage7\n"),
+    "a line of Python": ("docs/your-data.md", "import random", "import randon"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_in_a_copy_of_a_page_is_found(slip, sandbox):
+    page, stands, instead = SLIPS[slip]
+    text = (ROOT / page).read_text()
+    assert stands in text
+    right, wrong = blocks(text, page), blocks(text.replace(stands, instead), page)
+    changed = [copy for block, copy in zip(right, wrong, strict=True) if block.code != copy.code]
+    assert changed
+    for block in changed:
+        with pytest.raises(Fault):
+            sandbox.run(block)
+
+
 def test_the_commands_that_were_broken_are_right_as_they_stand(sandbox):
     sandbox.run(Block("copy.md", 1, "bash", None, RUN))
     sandbox.run(Block("copy.md", 1, "bash", "needs a GPU", MARKED))

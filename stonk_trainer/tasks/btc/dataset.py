@@ -172,9 +172,9 @@ def rl_rows(args: Arguments, split: str) -> Dataset:
 def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horizon: int = 1) -> list[dict[str, Any]]:
     """Rows of the days from `first` to `last` (ISO days, None: no bound); each series' last day when both are None.
 
-    prompt (the tokens up to that day's close, at most `context_len`), scale, ticker, date, base_rate_up (share of UP
-    among the days up to that day), and label and next_return of the next `horizon` days, None where they are not
-    known. Raises UserError when there is no such day.
+    prompt (the tokens up to that day's close, at most `context_len`), scale, ticker, date, base_rate_up (share of the
+    spans of `horizon` days up to that day that rose; 0.5 before any), and label and next_return of the next `horizon`
+    days, None where they are not known. Raises UserError when there is no such day.
     """
     codec = codec_of(args)
     rows = []
@@ -185,7 +185,8 @@ def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horiz
         high = np.searchsorted(series.dates, np.datetime64(last), side="right") if last else len(series.dates)
         if first is None and last is None:
             low = len(series.dates) - 1
-        ups = np.concatenate([[0], np.cumsum(series.returns > 0)])
+        level = np.concatenate([[0.0], np.cumsum(series.returns)])
+        ups = np.cumsum(level[horizon:] > level[:-horizon])  # spans of `horizon` days that end by a day and rose
         for day in range(low, high):
             tokens = tokens_of.before(day + 1)
             if not len(tokens):
@@ -198,7 +199,7 @@ def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horiz
                     "scale": scale,
                     "ticker": series.name,
                     "date": str(series.dates[day]),
-                    "base_rate_up": float(ups[day + 1] / (day + 1)),
+                    "base_rate_up": float(ups[day + 1 - horizon] / (day + 2 - horizon)) if day + 1 >= horizon else 0.5,
                     "label": ("UP" if coming > 0 else "DOWN") if coming else None,
                     "next_return": float(np.expm1(coming)) if coming else None,
                 }

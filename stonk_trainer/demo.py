@@ -93,9 +93,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _asking(run: Demo, model: str) -> Predict:
-    return Predict(
-        model=model, dataset_name=run.dataset_name, recipe=run.recipe, calibration=run.calibration, samples=4
-    )
+    return Predict(model=model, dataset_name=run.dataset_name, recipe=run.recipe, calibration=run.calibration)
 
 
 if __name__ == "__main__":

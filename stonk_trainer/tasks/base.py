@@ -33,7 +33,7 @@ class Asking:
     ahead. seed: of the samples; those of a row depend on it and the row's prompt alone. dtype: of the weights.
     """
 
-    samples: int = 8
+    samples: int
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 512
@@ -87,6 +87,7 @@ class Task(Protocol):
     """The contract between a task and `sft.py`, `grpo.py` and `evaluation/`."""
 
     NOT_FOR: dict[str, str]  # commands that cannot do this task, each with what to run instead
+    SAMPLES: int  # answers, or paths, that a forecast is made of unless said otherwise
     EVALUATION: str | None  # module whose `main` is `stonk eval` for this task; None: the judgement of forecasts
     Arguments: type[TaskArguments]  # the task's recipe keys; has `reward`, the names of the reward functions
 

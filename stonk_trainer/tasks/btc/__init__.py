@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 NOT_FOR = {"eval": "stonk eval judges answers in text: judge a GPT with `stonk forecast --evaluate true`"}
+SAMPLES = 200
 EVALUATION = None
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of sampled paths, in tables and pictures
 REWARDS = ("token_acc", "return_mse", "crps", "pnl")

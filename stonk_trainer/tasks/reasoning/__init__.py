@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stonk_trainer.tasks.reasoning.sources import Options
 
 NOT_FOR: dict[str, str] = {"predict": "stonk predict is for forecasts: see `stonk sample` and `stonk eval`"}
+SAMPLES = 1
 EVALUATION = "stonk_trainer.evaluation.harness"
 
 

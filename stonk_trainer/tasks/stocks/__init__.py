@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
 NOT_FOR: dict[str, str] = {}
+SAMPLES = 4
 EVALUATION = None
 
 

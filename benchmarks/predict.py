@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/predict.py --model runs/btc/demo/sft/best_model --rows 1000
 
 The rows are the last ones of the model's own dataset. Batches and single rows take turns, so that whatever else the
-machine does meets both; `--alone` rows of each turn are answered one by one. The forecasts of both ways are counted that
-are the same: in bf16 rounding depends on the batch.
+machine does meets both; `--alone` rows of each turn are answered one by one. How many forecasts are the same both ways
+is counted: in bf16 rounding depends on the batch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,8 @@ def main() -> None:
     parser.add_argument("--max_completion_length", type=int, help="default: as the recipe says")
     parser.add_argument("--dtype", default="auto")
     options = parser.parse_args()
-    run = Predict(
-        model=options.model,
-        samples=options.samples,
-        dtype=options.dtype,
-        start="1900-01-01",
-        max_completion_length=options.max_completion_length,
-    )
+    asked = {key: getattr(options, key) for key in ("samples", "dtype", "max_completion_length")}
+    run = Predict(model=options.model, start="1900-01-01", **asked)
     with Predictor(options.model, run) as predictor:
         rows = predictor.rows(run)[-options.rows :]
         predictor.forecasts(rows[:1])  # the first call of everything is slower

@@ -40,7 +40,7 @@ r1: setup
 	$(BIN)/stonk eval --config recipes/r1/demo/eval.yaml
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check

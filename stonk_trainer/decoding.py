@@ -98,7 +98,7 @@ def decode(
         logits_AV = model(input_ids=next_A1, **known, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
-def _of_one_token(mask_AL: torch.Tensor, model) -> torch.Tensor:
+def _of_one_token(mask_AL: torch.Tensor, model: Any) -> torch.Tensor:
     """The mask as a decoding step takes it.
 
     On a CPU in full, though nothing be hidden: without one, Transformers leaves the heads that share a key to torch's

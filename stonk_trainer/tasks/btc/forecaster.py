@@ -159,10 +159,14 @@ class RowForecaster:
             self.model, torch.from_numpy(contexts_BC), tokens, count, self.codec.config.codebook_size,
             self.asking.temperature, draws_BNH=torch.from_numpy(draws_BNH),
         )  # fmt: skip
-        repeated = np.repeat(contexts_BC, count, axis=0)
-        scales = np.repeat([row["scale"] for row in rows], count)
-        days = decode_futures(self.codec, repeated, sampled_BNH.flatten(0, 1).numpy(), scales)
-        return np.expm1(days[:, : self.asking.horizon].sum(axis=1)).reshape(len(rows), count)
+        # Few tokens have few futures: each is decoded once for the paths that share it.
+        row_of = np.repeat(np.arange(len(rows)), count)[:, None]
+        paths = np.concatenate([row_of, sampled_BNH.flatten(0, 1).numpy()], axis=1)
+        distinct, which = np.unique(paths, axis=0, return_inverse=True)
+        scales = np.array([row["scale"] for row in rows])[distinct[:, 0]]
+        days = decode_futures(self.codec, contexts_BC[distinct[:, 0]], distinct[:, 1:], scales)
+        returns = np.expm1(days[:, : self.asking.horizon].sum(axis=1))
+        return returns[which.reshape(-1)].reshape(len(rows), count)
 
 
 def _summary(returns_N: np.ndarray) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # make demo    train and judge the demo on this machine, from nothing (about 15 minutes on 2 cores after the installs)
-# make btc     train and judge the BTC path on this machine, from nothing (about 5 minutes after the installs)
+# make btc     train and judge the BTC path on this machine, from nothing (about 6 minutes after the installs)
 # make r1      train and measure the reasoning path on this machine, from nothing (about 20 minutes after the installs)
 # make test    run the tests
 # make lint    ruff and mypy

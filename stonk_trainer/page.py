@@ -180,8 +180,10 @@ def _answers(model: Predictor, row: Row, samples: int, temperature: float, seed:
             texts = heard.get()
         if texts:
             yield _model_html(model, Markup("").join(_answer_html(text, []) for text in texts))
-    if failed:
+    if failed and isinstance(failed[0], UserError):
         raise gr.Error(escape(str(failed[0])))
+    if failed:
+        raise failed[0]  # its traceback goes to the terminal
     yield _forecast_html(model, row, found[0])
 
 

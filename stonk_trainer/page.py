@@ -342,7 +342,7 @@ def _paths_tab(models: Sequence[Predictor]) -> None:
     day.change(tell, [day, ticker, own], shown_day, show_progress="hidden")
     inputs = [chosen, ticker, own, day, horizon, paths]
     draw.click(fan, inputs, pictures, **ONE_AT_A_TIME)
-    day.release(fan, inputs, pictures, trigger_mode="always_last", **ONE_AT_A_TIME)
+    day.input(fan, inputs, pictures, trigger_mode="always_last", **ONE_AT_A_TIME)  # by mouse and by keyboard
 
 
 def _series(model: Predictor, path: str | None) -> list[Series]:

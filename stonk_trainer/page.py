@@ -45,6 +45,7 @@ LOOK: dict[str, Any] = {
 .said, .said tr { border: 0 !important; }
 .said td, .said th { padding: .15rem .7rem .15rem 0; text-align: left; vertical-align: top; border: 0; }
 .said td.number { text-align: right; font-variant-numeric: tabular-nums; }
+h3, label span { overflow-wrap: anywhere; white-space: normal; }
 .fan { width: 100%; height: auto; background: white; }
 pre.answer { white-space: pre; overflow-x: auto; }
 .big { font-size: 1.3rem; font-weight: 600; }
@@ -125,10 +126,10 @@ def _stocks_tab(models: Sequence[Predictor], rows: dict[str, Row]) -> None:
     ) -> Iterator[list[str] | str]:
         asked = [model for model in models if model.name in chosen][: len(columns)]
         if not asked:
-            raise gr.Error("Choose a model.", duration=5)
+            gr.Warning("Choose a model.", duration=5)
         shown = [""] * len(columns)
         for place, model in enumerate(asked):
-            for html in _answers(model, _find(name, own, rows), int(samples), temperature, int(seed)):
+            for html in _answers(model, _find(name, own, rows), int(samples), temperature, int(seed or 0)):
                 shown[place] = html
                 yield list(shown) if len(shown) > 1 else shown[0]
 
@@ -311,7 +312,7 @@ def _paths_tab(models: Sequence[Predictor]) -> None:
             series, *others = _series(models[-1], path)
             if others:
                 raise UserError(f"{path} has {len(others) + 1} series: upload one")
-            models[-1].forecaster.on(series)  # whether it can be forecast
+            models[-1].forecaster.on(series, len(series.dates))  # whether it can be forecast
             text, at = f"{len(series.dates)} days of {escape(Path(path).name)}; the file is read and removed.", 1.0
         except UserError as error:
             series, text, at = None, _not_read(error, path), 0.5
@@ -327,7 +328,7 @@ def _paths_tab(models: Sequence[Predictor]) -> None:
     def fan(chosen: list[str], ticker: str, own: Series | None, day: int, horizon: int, paths: int) -> list[str] | str:
         asked = [model for model in models if model.name in chosen][: len(pictures)]
         if not asked:
-            raise gr.Error("Choose a model.", duration=5)
+            gr.Warning("Choose a model.", duration=5)
         series = series_of(ticker, own)
         made = [""] * len(pictures)
         for place, model in enumerate(asked):
@@ -370,7 +371,7 @@ def _fan_html(model: Predictor, series: Series, day: np.datetime64, horizon: int
     from stonk_trainer.tasks.btc.forecast import draw_fan, quantile_table, sample_fan
 
     origin = int(np.searchsorted(series.dates, day, side="right"))
-    fan = sample_fan(series, model.forecaster.on(series), origin, horizon, paths, seed=42)
+    fan = sample_fan(series, model.forecaster.on(series, origin), origin, horizon, paths, seed=42)
     alt = f"Fan chart: {paths} paths of {series.name} over {horizon} days after {day}; the table has the numbers."
     form = Markup('<h3>{}</h3><img class="fan" alt="{}" src="data:image/png;base64,{}"><pre class="answer">{}</pre>')
     picture = base64.b64encode(draw_fan(series.name, fan)).decode()

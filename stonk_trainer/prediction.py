@@ -43,7 +43,8 @@ class Predict:
         default=None,
         metadata={
             "help": "What to forecast, as the recipe's dataset_name: a CSV of prices, a file in the deepstock schema, "
-            "embedded:sp500. Each company's last day, unless date, start or end say otherwise.",
+            "embedded:sp500; left out: the recipe's own. Of each company the last day, or as date, start and end "
+            "say.",
             "aliases": ["--csv"],
         },
     )
@@ -55,19 +56,23 @@ class Predict:
     date: str | None = field(default=None, metadata={"help": "Last day the forecasts know, YYYY-MM-DD."})
     start: str | None = field(default=None, metadata={"help": "All days from this one on, YYYY-MM-DD."})
     end: str | None = field(default=None, metadata={"help": "All days up to this one, YYYY-MM-DD."})
-    horizon: int = field(default=1, metadata={"help": "btc: days ahead. The stocks task forecasts the next day."})
+    horizon: int = field(
+        default=1, metadata={"help": "btc: days ahead, default 1. The stocks task forecasts the next day."}
+    )
     samples: int | None = field(
         default=None,
         metadata={"help": "Answers, or paths, sampled for each row; left out: 4 of a language model, 200 of a GPT."},
     )
-    temperature: float = field(default=1.0, metadata={"help": "Of sampling, above 0; 1: as the model says."})
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling: probability mass, in (0, 1]."})
+    temperature: float = field(
+        default=1.0, metadata={"help": "Of sampling, above 0; 1, the default: as the model says."}
+    )
+    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling: probability mass, in (0, 1]; default 1."})
     max_completion_length: int | None = field(
         default=None, metadata={"help": "Longest answer, in tokens; left out: the recipe's, or 512."}
     )
-    batch_size: int = field(default=32, metadata={"help": "Rows answered together."})
+    batch_size: int = field(default=32, metadata={"help": "Rows answered together; default 32."})
     out: str | None = field(default=None, metadata={"help": "File to write, .jsonl or .csv.", "aliases": ["--output"]})
-    resume: bool = field(default=False, metadata={"help": "Go on in `out` after its last whole batch."})
+    resume: bool = field(default=False, metadata={"help": "Go on in `out`, a .jsonl file, after its last whole line."})
     format: Literal["table", "jsonl", "csv"] = field(
         default="table", metadata={"help": "What is printed; jsonl and csv are for pipes."}
     )
@@ -108,8 +113,14 @@ class Predict:
             raise UserError(f"out: {self.out}: name it .jsonl or .csv")
         if self.out and Path(self.out).is_dir():
             raise UserError(f"out: {self.out} is a folder: give the name of a file")
+        for name in ("rows", "dataset_name", "calibration", "recipe"):
+            given = getattr(self, name)
+            if self.out and given and Path(self.out).expanduser().resolve() == Path(given).expanduser().resolve():
+                raise UserError(f"out: {self.out} is the file that {name} reads: give another")
+        if self.start and self.end and self.start > self.end:
+            raise UserError(f"start: {self.start} is after end {self.end}")
         if self.resume and (not self.out or Path(self.out).suffix.lower() != ".jsonl"):
-            raise UserError("resume goes on in a file: give --out FILE.jsonl")
+            raise UserError("resume goes on in a .jsonl file: give --out FILE.jsonl")
 
 
 @exits_cleanly
@@ -324,7 +335,9 @@ def _done(run: Predict, rows: Sequence[Row], samples: int) -> list[dict[str, Any
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"out: {path} cannot be read as forecasts ({error}): give another --out") from error
     if not same:
-        raise UserError(f"out: {path} holds forecasts of other rows or another model: give another --out")
+        raise UserError(
+            f"out: {path} holds forecasts of other rows, another model or another number of samples: give another --out"
+        )
     with path.open("r+b") as file:
         file.truncate(sum(map(len, whole)))
     if done:
@@ -349,13 +362,19 @@ def print_forecasts(forecasts: Sequence[Mapping], model: str) -> None:
     if not any(one["stated_confidence"] is not None for one in forecasts):
         columns.remove("stated")
     table = plain_table(*columns, numbers=numbers)
+    table.columns[0].no_wrap = True
     for one in forecasts:
         cells = _cells(one)
         table.add_row(*(printable(cells[name], console) for name in columns))
     console.print(printable(f"{model}: {len(forecasts)} rows", console))
     console.print(table)
-    told = "samples: share of them that says so; base rate: share of UP days until then"
+    told = "samples: share of them that says so; base rate: how often it rose until then"
+    if "calibrated" in columns:
+        told += "; calibrated, below 50%: earlier days speak for the other direction"
     console.print(told, style="dim", soft_wrap=True)
+    if unread := sum(one["direction"] is None for one in forecasts):
+        advice = "cut off by --max_completion_length, or see `problem` with --format jsonl"
+        console.print(f"{unread} of {len(forecasts)} rows have no answer that can be read: {advice}", soft_wrap=True)
     console.print()
     for one in forecasts[:SHOWN_WHOLE]:
         if one.get("answer"):

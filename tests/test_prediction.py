@@ -139,6 +139,37 @@ def test_the_recipe_beside_the_model_makes_the_prompt(tiny_model_folder, prices,
     assert "5-day average" in text and "1-day change" not in text
 
 
+@pytest.fixture(scope="module")
+def gpt(tmp_path_factory):
+    """A GPT with random weights and its codec, which has learnt from days up to June 2018."""
+    import torch
+
+    from stonk_trainer.tasks.btc.codec import Codec, CodecConfig
+    from stonk_trainer.tasks.btc.gpt import new_gpt
+
+    folder = tmp_path_factory.mktemp("gpt")
+    new_gpt(folder, 16, hidden_size=16, layers=1, heads=2, positions=256, seed=0)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "code_dim": 4, "num_blocks": 1, "kernel_size": 3}
+    dates = {"train_end": "2018-06-30", "validation_end": "2018-12-31"}
+    Codec(CodecConfig(codebook_size=16, quantizer="vq", **sizes, **dates)).save_pretrained(folder / "codec")
+    return folder
+
+
+def test_a_gpt_forecasts_days_ahead_beside_how_often_as_many_days_rose(gpt, prices):
+    """Prices that begin after its training, too; the closes go from 100 to 104, over and over."""
+    asked = {"start": "2024-02-15", "horizon": 5, "samples": 50, "dataset_name": str(prices)}
+    rows = predict(gpt, **asked)
+    assert [row["date"] for row in rows] == ["2024-02-15", "2024-02-16", *(f"2024-02-{day}" for day in range(19, 24))]
+    for row in rows:
+        assert row["samples"] == row["readable"] == 50 and row["stated_confidence"] is None
+        assert row["base_rate_up"] < 0.5  # five days on, the price is what it was, up to rounding
+        assert row["direction"] in ("UP", "DOWN") and row["confidence"] >= 0.5
+    assert [row["direction"] for row in predict(gpt, batch_size=1, **asked)] == [row["direction"] for row in rows]
+    (next_day,) = predict(gpt, prices, date="2024-02-22", samples=50)
+    assert next_day["label"] == "UP" and next_day["next_return"] == pytest.approx(1 / 103)
+
+
 # ------------------------------------------------------------------------------------------------------ files and pipes
 
 
@@ -193,7 +224,7 @@ def test_forecasts_of_other_rows_are_not_gone_on_with(tiny_model_folder, rows_fi
     run("--model", tiny_model_folder, "--rows", rows_file, *FLAGS, "--out", out)
     before = out.read_bytes()
     argv = ["--model", tiny_model_folder, "--csv", prices, *FLAGS, "--out", out, "--resume", "true"]
-    assert "forecasts of other rows or another model" in refused(capsys, *argv)
+    assert "forecasts of other rows, another model" in refused(capsys, *argv)
     assert out.read_bytes() == before
 
 
@@ -221,6 +252,9 @@ def test_what_cannot_be_forecast_is_said_in_one_line(tiny_model_folder, rows_fil
         ([*model, *csv, "--date", "2030-01-01"], "no day to forecast"),
         ([*model, *csv, "--date", "01/02/2024"], "is not a day (YYYY-MM-DD)"),
         ([*model, *csv, "--rows", rows_file], "keep one"),
+        ([*model, *csv, "--out", prices], "is the file that dataset_name reads"),
+        ([*model, "--rows", rows_file, "--out", rows_file], "is the file that rows reads"),
+        ([*model, *csv, "--start", "2024-02-02", "--end", "2024-02-01"], "is after end"),
         ([*model, *csv, "--samples", "0"], "must be at least 1"),
         ([*model, *csv, "--temperature", "0"], "must be above 0"),
         ([*model, *csv, "--horizon", "5"], "forecasts the next trading day"),

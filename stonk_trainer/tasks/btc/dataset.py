@@ -13,7 +13,7 @@ import torch
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.btc import Arguments, Market, check_days
 from stonk_trainer.tasks.btc.codec import Codec, load_codec
-from stonk_trainer.tasks.btc.returns import EMBEDDED, Series, load_series, scale_of
+from stonk_trainer.tasks.btc.returns import EMBEDDED, Series, load_series, scale_before
 from stonk_trainer.tasks.btc.rewards import decode_futures
 from stonk_trainer.tasks.btc.tokens import (
     SPECIALS,
@@ -179,12 +179,18 @@ def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horiz
     codec = codec_of(args)
     rows = []
     for series in series_of(args):
-        scale = scale_of(series, codec.config.train_end)
-        tokens_of = Contexts(codec, series.returns, scale, args.context_len)
         low = np.searchsorted(series.dates, np.datetime64(first)) if first else 0
         high = np.searchsorted(series.dates, np.datetime64(last), side="right") if last else len(series.dates)
         if first is None and last is None:
             low = len(series.dates) - 1
+        scale = scale_before(series, codec.config.train_end, max(int(low) - 1, 0))
+        tokens_of = Contexts(codec, series.returns, scale, args.context_len)
+        if low < high and str(series.dates[low]) <= str(codec.config.train_end):
+            log.warning(
+                "%s: the model has learnt from days up to %s: of these it shows what it remembers, no forecast",
+                series.name,
+                codec.config.train_end,
+            )
         level = np.concatenate([[0.0], np.cumsum(series.returns)])
         ups = np.cumsum(level[horizon:] > level[:-horizon])  # spans of `horizon` days that end by a day and rose
         for day in range(low, high):

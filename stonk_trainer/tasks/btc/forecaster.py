@@ -15,7 +15,7 @@ from stonk_trainer.tasks.btc import QUANTILES
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.dataset import check_same_codec, check_tokenizer
 from stonk_trainer.tasks.btc.gpt import load_gpt, next_token_log_probs, sample_paths
-from stonk_trainer.tasks.btc.returns import Series, scale_of
+from stonk_trainer.tasks.btc.returns import Series, scale_before
 from stonk_trainer.tasks.btc.rewards import decode_futures
 from stonk_trainer.tasks.btc.tokens import Contexts, from_text
 
@@ -130,9 +130,9 @@ class RowForecaster:
                 found[i] = _summary(returns_N) | self._outcome(rows[i])
         return found
 
-    def on(self, series: Series) -> GPTForecaster:
-        """The same model as a forecaster of one series, from any day on."""
-        scale = scale_of(series, self.codec.config.train_end)
+    def on(self, series: Series, origin: int) -> GPTForecaster:
+        """The same model as a forecaster of one series, from `origin` on."""
+        scale = scale_before(series, str(self.codec.config.train_end), origin - 1)
         return GPTForecaster(series.name, self.model, self.codec, series.returns, scale, self.context_len)
 
     def _outcome(self, row: Mapping) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def scale_of(series: Series, train_end: str | np.datetime64) -> float:
         span = f"it runs from {series.dates[0]} to {series.dates[-1]}" if len(series.dates) else "it is empty"
         raise UserError(
             f"{series.name} has {len(returns)} returns up to {train_end} ({span}), and its scale needs {_MIN_RETURNS}: "
-            "choose a later end of training, or leave it out"
+            "give earlier prices, a later end of training, or leave it out"
         )
     scale = float(np.std(returns, ddof=1))
     if not scale > 1e-12:  # equal returns differ by rounding
@@ -161,6 +161,13 @@ def scale_of(series: Series, train_end: str | np.datetime64) -> float:
             f"{series.name} never moves up to {train_end} (its returns are all {returns[0]:g}): leave it out"
         )
     return scale
+
+
+def scale_before(series: Series, train_end: str, day: int) -> float:
+    """`scale_of` the training days; of the days up to the one at index `day` where a series has too few of those."""
+    if len(part(series, until=train_end).returns) >= _MIN_RETURNS:
+        return scale_of(series, train_end)
+    return scale_of(series, series.dates[day])
 
 
 def _day(value: str | np.datetime64) -> np.datetime64:

@@ -360,6 +360,8 @@ def rows_to_forecast(args: Arguments, first: str | None, last: str | None) -> li
     if rows.empty:
         days = f"{_day(priced['date'].min())} to {_day(priced['date'].max())}"
         raise UserError(f"no day to forecast from {first or 'the first'} to {last or 'the last'}: {days} has prices")
+    if args.train_end != "auto" and _day(rows["date"].min()) <= args.train_end:
+        log.warning("days up to %s may be some the model has learnt from: no forecasts of these", args.train_end)
     outcome = everything["up"].astype(float).where(everything["usable"])
     of_company = pd.DataFrame({"ups": outcome.fillna(0), "known": outcome.notna()}).groupby(everything["ticker"])
     ups, known = (of_company[name].transform(lambda days: days.cumsum().shift(1)) for name in ("ups", "known"))

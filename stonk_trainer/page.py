@@ -92,7 +92,7 @@ def _stocks_tab(models: Sequence[Predictor], rows: dict[str, Row]) -> None:
         with gr.Column(min_width=300):
             row = gr.Dropdown(sorted(rows), value=next(iter(rows)), label="Row: a company on a day of the test split")
             upload = gr.UploadButton("Upload your own prices: a CSV with date and close", file_types=[".csv"])
-            said = gr.Markdown()
+            said = gr.HTML()
         with gr.Column(min_width=300):
             samples = gr.Slider(1, 16, value=4, step=1, label="Answers of each model")
             temperature = gr.Slider(0.1, 1.5, value=1.0, step=0.1, label="Temperature")
@@ -115,8 +115,7 @@ def _stocks_tab(models: Sequence[Predictor], rows: dict[str, Row]) -> None:
         finally:
             Path(path).unlink(missing_ok=True)
         names = list(reversed(found))
-        told = f"{len(found)} days of {escape(Path(path).name)}; the file is read and removed."
-        return found, gr.update(choices=names, value=names[0]), told
+        return found, gr.update(choices=names, value=names[0]), _was_read(len(found), path)
 
     def show_prompt(name: str, own: dict[str, Row]) -> str:
         return _prompt_html(_find(name, own, rows))
@@ -142,7 +141,11 @@ def _stocks_tab(models: Sequence[Predictor], rows: dict[str, Row]) -> None:
 
 
 def _not_read(error: UserError, path: str) -> str:
-    return f"**Not read:** {escape(str(error).replace(path, Path(path).name))}"
+    return Markup("<p><strong>Not read:</strong> {}</p>").format(str(error).replace(path, Path(path).name))
+
+
+def _was_read(days: int, path: str) -> str:
+    return Markup("<p>{} days of {}; the file is read and removed.</p>").format(days, Path(path).name)
 
 
 def _find(name: str, own: dict[str, Row], rows: dict[str, Row]) -> Row:
@@ -158,29 +161,44 @@ def _uploaded_rows(model: Predictor, path: Path) -> list[Row]:
     return model.task.rows_to_forecast(args, str(days[-UPLOADED_DAYS:][0]), None)
 
 
+class _Stopped(Exception):
+    """Raised in the model's thread, between two tokens, to end it."""
+
+
 def _answers(model: Predictor, row: Row, samples: int, temperature: float, seed: int) -> Iterator[str]:
     """HTML of the answers as far as they are written, and at last of what they come to."""
     model.ask(samples=samples, temperature=temperature, seed=seed)
     heard: queue.Queue[list[str]] = queue.Queue()
     found: list[dict[str, Any]] = []
     failed: list[BaseException] = []
+    stopped = threading.Event()
+
+    def hear(texts: list[str]) -> None:
+        if stopped.is_set():
+            raise _Stopped
+        heard.put(texts)
 
     def work() -> None:
         try:
-            found.extend(model.forecasts([row], heard.put))
+            found.extend(model.forecasts([row], hear))
+        except _Stopped:
+            pass
         except BaseException as error:  # said on the page, by the thread that serves it
             failed.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    yield _model_html(model, Markup("<p>reading the prompt …</p>"))
-    while thread.is_alive():
-        time.sleep(STREAM_SECONDS)
-        texts = None
-        while not heard.empty():
-            texts = heard.get()
-        if texts:
-            yield _model_html(model, Markup("").join(_answer_html(text, []) for text in texts))
+    try:
+        yield _model_html(model, Markup("<p>reading the prompt …</p>"))
+        while thread.is_alive():
+            time.sleep(STREAM_SECONDS)
+            texts = None
+            while not heard.empty():
+                texts = heard.get()
+            if texts:
+                yield _model_html(model, Markup("").join(_answer_html(text, []) for text in texts))
+    finally:
+        stopped.set()  # nobody listens any more: Stop was pressed, or the page left
     if failed and isinstance(failed[0], UserError):
         raise gr.Error(escape(str(failed[0])))
     if failed:
@@ -286,7 +304,7 @@ def _paths_tab(models: Sequence[Predictor]) -> None:
         with gr.Column(min_width=300):
             ticker = gr.Dropdown(list(embedded), value=first, label="Series")
             upload = gr.UploadButton("Upload your own prices: a CSV with date and close", file_types=[".csv"])
-            said = gr.Markdown()
+            said = gr.HTML()
         with gr.Column(min_width=300):
             day = gr.Slider(0, len(days) - 1, value=len(days) // 2, step=1, label="Day of the forecast")
             shown_day = gr.Markdown(_day_text(days, len(days) // 2))
@@ -313,7 +331,7 @@ def _paths_tab(models: Sequence[Predictor]) -> None:
             if others:
                 raise UserError(f"{path} has {len(others) + 1} series: upload one")
             models[-1].forecaster.on(series, len(series.dates))  # whether it can be forecast
-            text, at = f"{len(series.dates)} days of {escape(Path(path).name)}; the file is read and removed.", 1.0
+            text, at = _was_read(len(series.dates), path), 1.0
         except UserError as error:
             series, text, at = None, _not_read(error, path), 0.5
         finally:

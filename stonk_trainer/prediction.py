@@ -15,6 +15,7 @@ import csv
 import dataclasses
 import itertools
 import json
+import math
 import sys
 import tempfile
 import time
@@ -250,6 +251,13 @@ class Predictor:
         """A row that came from elsewhere, or a UserError that begins with `where`."""
         if not isinstance(row, dict):
             raise UserError(f"{where}: a row is a JSON object, this is {type(row).__name__}")
+        for key in ("ticker", "date", "label"):
+            if not isinstance(row.get(key), str | None):
+                raise UserError(f"{where}: {key}: {row[key]!r} is not text")
+        for key in ("next_return", "base_rate_up"):
+            value = row.get(key)
+            if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+                raise UserError(f"{where}: {key}: {value!r} is not a number")
         return self.task.check_row(self.arguments, row, where)
 
     def forecasts(self, rows: Sequence[Row], hear: Callable[[list[str]], None] | None = None) -> list[dict[str, Any]]:

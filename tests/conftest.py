@@ -146,6 +146,23 @@ def adding_model_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def small_gpt_folder(tmp_path_factory):
+    """A GPT with random weights and its codec, which has learnt from days up to June 2018."""
+    import torch
+
+    from stonk_trainer.tasks.btc.codec import Codec, CodecConfig
+    from stonk_trainer.tasks.btc.gpt import new_gpt
+
+    folder = tmp_path_factory.mktemp("models") / "gpt"
+    new_gpt(folder, 16, hidden_size=16, layers=1, heads=2, positions=256, seed=0)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "code_dim": 4, "num_blocks": 1, "kernel_size": 3}
+    dates = {"train_end": "2018-06-30", "validation_end": "2018-12-31"}
+    Codec(CodecConfig(codebook_size=16, quantizer="vq", **sizes, **dates)).save_pretrained(folder / "codec")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_adapter_folder(tmp_path_factory, tiny_model_folder, tiny_tokenizer):
     """A LoRA on the tiny model whose B is not zero, so that it differs from its base."""
     import torch

@@ -33,23 +33,6 @@ def speaker(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture(scope="module")
-def gpt(tmp_path_factory):
-    """A GPT with random weights, with its codec."""
-    import torch
-
-    from stonk_trainer.tasks.btc.codec import Codec, CodecConfig
-    from stonk_trainer.tasks.btc.gpt import new_gpt
-
-    folder = tmp_path_factory.mktemp("gpt")
-    new_gpt(folder, 16, hidden_size=16, layers=1, heads=2, positions=256, seed=0)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "code_dim": 4, "num_blocks": 1, "kernel_size": 3}
-    dates = {"train_end": "2018-06-30", "validation_end": "2018-12-31"}
-    Codec(CodecConfig(codebook_size=16, quantizer="vq", **sizes, **dates)).save_pretrained(folder / "codec")
-    return str(folder)
-
-
 def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -57,10 +40,10 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
-def site(speaker, gpt, tmp_path_factory):
+def site(speaker, small_gpt_folder, tmp_path_factory):
     """(address of the running page, the folder its uploads go to)."""
     temporary, port = tmp_path_factory.mktemp("temporary"), free_port()
-    models = ["embedded:smollm2-135m", speaker, gpt]
+    models = ["embedded:smollm2-135m", speaker, str(small_gpt_folder)]
     command = [sys.executable, "-m", "stonk_trainer.cli", "demo", "--models", *models, "--port", str(port)]
     log = (temporary / "log").open("w+")
     environment = {**os.environ, "TMPDIR": str(temporary)}
@@ -180,6 +163,26 @@ def test_the_embedded_model_writes_while_one_looks_on_and_two_models_stand_side_
         assert one["y"] == two["y"] and one["x"] + one["width"] <= two["x"]
 
 
+def test_stop_ends_the_models_work():
+    import threading
+
+    from stonk_trainer.page import _answers
+    from stonk_trainer.prediction import Predict, Predictor
+
+    asked = Predict(model="embedded:smollm2-135m", dataset_name="embedded:sp500", tickers=["AAPL"])
+    with Predictor(asked.model, asked) as model:
+        before = threading.active_count()
+        answers = _answers(model, model.rows(asked)[0], samples=2, temperature=1.0, seed=0)
+        next(answers)
+        assert threading.active_count() == before + 1
+        answers.close()
+        for _ in range(100):
+            if threading.active_count() == before:
+                break
+            time.sleep(0.1)
+        assert threading.active_count() == before
+
+
 def test_the_keyboard_is_enough(visit, speaker):
     with visit() as page:
         only(page, speaker)
@@ -253,7 +256,7 @@ def test_a_fan_of_paths_is_drawn_beside_what_came(visit, width, prices):
 # ------------------------------------------------------------------------------------------------------ the command
 
 
-def test_what_the_page_cannot_be_made_of_is_said_in_one_line(speaker, gpt, capsys):
+def test_what_the_page_cannot_be_made_of_is_said_in_one_line(speaker, capsys):
     from stonk_trainer.cli import main
 
     with socket.socket() as taken:

@@ -139,34 +139,19 @@ def test_the_recipe_beside_the_model_makes_the_prompt(tiny_model_folder, prices,
     assert "5-day average" in text and "1-day change" not in text
 
 
-@pytest.fixture(scope="module")
-def gpt(tmp_path_factory):
-    """A GPT with random weights and its codec, which has learnt from days up to June 2018."""
-    import torch
-
-    from stonk_trainer.tasks.btc.codec import Codec, CodecConfig
-    from stonk_trainer.tasks.btc.gpt import new_gpt
-
-    folder = tmp_path_factory.mktemp("gpt")
-    new_gpt(folder, 16, hidden_size=16, layers=1, heads=2, positions=256, seed=0)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "code_dim": 4, "num_blocks": 1, "kernel_size": 3}
-    dates = {"train_end": "2018-06-30", "validation_end": "2018-12-31"}
-    Codec(CodecConfig(codebook_size=16, quantizer="vq", **sizes, **dates)).save_pretrained(folder / "codec")
-    return folder
-
-
-def test_a_gpt_forecasts_days_ahead_beside_how_often_as_many_days_rose(gpt, prices):
+def test_a_gpt_forecasts_days_ahead_beside_how_often_as_many_days_rose(small_gpt_folder, prices):
     """Prices that begin after its training, too; the closes go from 100 to 104, over and over."""
     asked = {"start": "2024-02-15", "horizon": 5, "samples": 50, "dataset_name": str(prices)}
-    rows = predict(gpt, **asked)
+    rows = predict(small_gpt_folder, **asked)
     assert [row["date"] for row in rows] == ["2024-02-15", "2024-02-16", *(f"2024-02-{day}" for day in range(19, 24))]
     for row in rows:
         assert row["samples"] == row["readable"] == 50 and row["stated_confidence"] is None
         assert row["base_rate_up"] < 0.5  # five days on, the price is what it was, up to rounding
         assert row["direction"] in ("UP", "DOWN") and row["confidence"] >= 0.5
-    assert [row["direction"] for row in predict(gpt, batch_size=1, **asked)] == [row["direction"] for row in rows]
-    (next_day,) = predict(gpt, prices, date="2024-02-22", samples=50)
+    assert [row["direction"] for row in predict(small_gpt_folder, batch_size=1, **asked)] == [
+        row["direction"] for row in rows
+    ]
+    (next_day,) = predict(small_gpt_folder, prices, date="2024-02-22", samples=50)
     assert next_day["label"] == "UP" and next_day["next_return"] == pytest.approx(1 / 103)
 
 
@@ -231,13 +216,16 @@ def test_forecasts_of_other_rows_are_not_gone_on_with(tiny_model_folder, rows_fi
 # ------------------------------------------------------------------------------------------------------ what is wrong
 
 
-def test_what_cannot_be_forecast_is_said_in_one_line(tiny_model_folder, rows_file, prices, tmp_path, capsys):
+def test_what_cannot_be_forecast_is_said_in_one_line(
+    tiny_model_folder, small_gpt_folder, rows_file, prices, tmp_path, capsys
+):
     broken = tmp_path / "broken.jsonl"
     model = ["--model", tiny_model_folder]
     for text, told in (
         ("", "holds none"),
         ("{", "line 1 is not JSON"),
         ("[1]", "a row is a JSON object"),
+        ('{"prompt": [], "next_return": "high"}', "next_return: 'high' is not a number"),
         ('{"facts": []}', "line 1: prompt is no list of messages"),
         ('{"prompt": [{"role": "user", "content": "?"}], "facts": [1]}', "fact 1 must have exactly the keys"),
     ):
@@ -255,6 +243,7 @@ def test_what_cannot_be_forecast_is_said_in_one_line(tiny_model_folder, rows_fil
         ([*model, *csv, "--out", prices], "is the file that dataset_name reads"),
         ([*model, "--rows", rows_file, "--out", rows_file], "is the file that rows reads"),
         ([*model, *csv, "--start", "2024-02-02", "--end", "2024-02-01"], "is after end"),
+        (["--model", small_gpt_folder, *csv, "--top_p", "0.9"], "top_p: 0.9 is for language models"),
         ([*model, *csv, "--samples", "0"], "must be at least 1"),
         ([*model, *csv, "--temperature", "0"], "must be above 0"),
         ([*model, *csv, "--horizon", "5"], "forecasts the next trading day"),
@@ -264,7 +253,11 @@ def test_what_cannot_be_forecast_is_said_in_one_line(tiny_model_folder, rows_fil
         ([*model, *csv, "--calibration", tmp_path / "none"], "calibration:"),
         ([*model, *csv, "--sampels", "3"], "did you mean samples?"),
     ):
-        assert told in refused(capsys, *argv, *([] if "--recipe" in argv else ["--recipe", RECIPE])), argv
+        assert told in refused(
+            capsys, *argv, *([] if {"--recipe", small_gpt_folder} & set(argv) else ["--recipe", RECIPE])
+        ), argv
+    broken.write_text('{"model": "m", "date": "2024-01-01", "direction": "UP", "label": "UP", "confidence": "high"}')
+    assert "a confidence no number" in refused(capsys, *model, *csv, *FLAGS, "--calibration", broken)
     with pytest.raises(UserError, match="row 1: a row is a JSON object"):
         predict(tiny_model_folder, ["AAPL"], recipe=RECIPE)
 

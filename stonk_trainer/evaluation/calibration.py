@@ -54,7 +54,7 @@ class Calibration:
 
 
 def _logit(p: float) -> float:
-    p = min(max(p, 0.02), 0.98)  # eight answers that agree are no certainty
+    p = min(max(p, 0.02), 0.98)  # a few answers that agree are no certainty
     return float(np.log(p / (1 - p)))
 
 
@@ -68,9 +68,12 @@ def read_calibration(path: str, model: str) -> Calibration:
         records = [{"confidence": None, **line} for line in lines if {"date", "direction"} <= line.keys()]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"calibration: {path} cannot be read as JSON lines: {error}") from error
-    names = {record.get("model") for record in records}
+    names = {str(record.get("model", "")) for record in records}
     own = [record for record in records if len(names) == 1 or record.get("model") == model]
     if not own:
         found = ", ".join(sorted(map(str, names))) or "no forecast (date, direction, label)"
         raise UserError(f"calibration: {path} holds no forecast of {model}: it has {found}")
-    return Calibration(own)
+    try:
+        return Calibration(own)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"calibration: {path}: a date is no text or a confidence no number: {error}") from error

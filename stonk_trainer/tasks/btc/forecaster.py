@@ -113,6 +113,8 @@ class RowForecaster:
     def __init__(self, path: str | Path, codec: Codec, context_len: int, asking: Asking):
         from stonk_trainer.models import load_tokenizer
 
+        if asking.top_p != 1:
+            raise UserError(f"top_p: {asking.top_p} is for language models: a GPT's paths keep all their spread")
         self.model, self.codec, self.asking = load_gpt(path), codec, asking
         self.context_len = context_len
         check_tokenizer(codec, load_tokenizer(str(path)), str(path))

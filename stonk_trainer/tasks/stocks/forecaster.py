@@ -40,8 +40,8 @@ def combine(row: Mapping, texts: Sequence[str]) -> dict[str, Any]:
     """What several answers to one row come to.
 
     The direction most readable answers give; of a tie the one whose stated probability is higher, then that of the
-    base rate. `answer` is one that says the same, of these the one with most
-    facts cited rightly, then fewest wrong claims.
+    base rate. `answer` is one that says the same: of these the one with most facts cited rightly, then fewest wrong
+    claims.
     """
     answers = []
     for text in texts:

@@ -1,10 +1,11 @@
 """A GRPO step with shared prompts beside plain TRL's, phase by phase, in one process.
 
     python benchmarks/grpo_step.py                                    embedded model and small GPT, all shapes
-    python benchmarks/grpo_step.py --models gpt --shapes 8,128,32 --rounds 9 --json out.json
+    python benchmarks/grpo_step.py --models gpt --shapes 8,128,32 --groups 1 --rounds 9 --json out.json
 
 Both trainers have the same weights, prompts and seeds and sample exactly C tokens; rounds alternate, and which goes
-first does too. A step is one group (or `--groups`): rollout, reference log-probabilities, loss and gradient, optimiser.
+first does too. A step is as many groups as a forward pass of the model's recipe has (or `--groups`): rollout, reference
+log-probabilities, loss and gradient, optimiser.
 Times are medians over the rounds; ratios are of neighbouring steps, with their quartiles. Differences of loss and
 gradient are on the same completions, in fp32. Peak memory is that of a process of its own.
 """
@@ -35,6 +36,7 @@ from stonk_trainer.trainers import ScoredGRPOTrainer
 
 SHAPES = ("8,400,64", "8,128,32", "4,800,128", "16,200,200")
 PHASES = ("prefill", "decode", "reference", "forward+backward", "optimiser")
+GROUPS = {"embedded": 1, "gpt": 8}  # as recipes/stocks/stage1.yaml and recipes/btc/rl.yaml
 SMALL_GPT = {"hidden_size": 64, "layers": 3, "heads": 4, "positions": 1024}  # as recipes/btc/pretrain.yaml
 
 
@@ -224,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["embedded", "gpt"], choices=["embedded", "gpt"])
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), metavar="G,P,C")
-    parser.add_argument("--groups", type=int, default=1, help="prompts of a step")
+    parser.add_argument("--groups", type=int, help="prompts of a step; without it 1 (embedded) and 8 (gpt)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--full", action="store_true", help="train all weights of the embedded model instead of LoRA")
@@ -242,7 +244,8 @@ def main() -> None:
             for text in options.shapes:
                 shape = tuple(map(int, text.split(",")))
                 lora = name == "embedded" and not options.full
-                results.append(measure(name, path, shape, options.groups, options.rounds, options.dtype, lora))
+                groups = options.groups or GROUPS[name]
+                results.append(measure(name, path, shape, groups, options.rounds, options.dtype, lora))
                 print_found(results[-1])
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=2) + "\n")

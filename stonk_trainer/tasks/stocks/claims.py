@@ -158,7 +158,16 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
             mine = same_clause or (roles[place] == "own" and number.named < 0 and not number.move)
             number.own = number.own or (mine and before_colon and words[place] not in _NO_FORECAST)
         elif what == "not":
-            number.denied = number.denied or (same_clause and before_colon)
+            bounds = words[place + 1] in (
+                "more",
+                "less",
+                "higher",
+                "lower",
+                "longer",
+                "better",
+                "worse",
+            )  # "no more than"
+            number.denied = number.denied or (same_clause and before_colon and not bounds)
         elif what == "extreme":
             reached = words[place - 1] in _DETERMINERS and _APART_FROM.isdisjoint(roles[place:at])
             if at - place <= 5 or (reached and at - place <= 10):
@@ -180,7 +189,8 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
                 number.extreme = roles[place] or ""  # "$150.00 three days ago was the low"
         elif what == "move":
             adverb = words[place] in ("up", "down") or roles[place] in ("positive", "negative")
-            if place - at <= (2 if adverb else 3):  # "a 2.3% daily drop"
+            expected = roles[place] in ("back up", "back down")  # "+18.73% invites profit-taking"
+            if place - at <= (1 if expected else 2 if adverb else 3):  # "a 2.3% daily drop"
                 number.move_at, number.move = place, _SIGNS[roles[place]]
         elif what == "name":
             _name_after(text, number, place, high, when_after < 0)
@@ -255,8 +265,9 @@ def _untrue(why: str) -> _Verdict:
 # First and last place of a statement, the verdict, and whether it is a number.
 _Statement = tuple[int, int, _Verdict, bool]
 
-_SPELLED_UNITS = {"percent", "per", "value", "half"}
+_SPELLED_UNITS = {"percent", "per", "value", "half", "third", "quarter", "fifth", "tenth"}
 _LEADS_A_FRACTION = {"by", "lost", "has", "gained", "shed"}
+_APART_BY = {"under", "below", "above", "over", "lower", "higher", "beneath"}
 _FRACTIONS = {"half": 50.0, "third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0}
 _STATING = {"streak", "event", "volume", "number", "above", "below", "span", "record", "high", "low", "superlative"}
 
@@ -323,13 +334,30 @@ def _juxtapose(claims: list[Claim], book: Book) -> None:
 
 GROUNDED, UNCLEAR, CONTRADICTED = 2, 1, 0
 _PRICE_WORDS = set("share shares stock stocks price prices close closed closes closing average".split())
-_APART = {"distance", "gap", "difference", "spread", "deviation", "premium", "discount", "away", "from", "separates"}
+_APART = {
+    "cushion",
+    "room",
+    "margin",
+    "stretch",
+    "distance",
+    "gap",
+    "difference",
+    "spread",
+    "deviation",
+    "premium",
+    "discount",
+    "away",
+    "from",
+    "separates",
+}
 _PLACES = {"at", "to", "from", "of", "above", "below", "than"}
 _NEWS = {"headline", "headlines"}  # "a headline says it will cut its dividend by 15%" is no forecast of the writer's
+_NEAR = {"near", "around", "about", "roughly", "toward", "towards"}
 _ROUGHLY = {"around", "about", "roughly", "approximately", "some"}
 _STANDS = set("is was trades trading traded sits stands remains sitting standing".split())
 _NOW = set("now currently current stands stand sits trades trading ended ends finished session latest".split())
 _RANGE = {"range", "ranges", "ranged", "ranging", "band"}
+_MOVED = {"moved", "moves", "traded", "swung", "fluctuated"}
 _RANGES = _RANGE | {"between"}
 _PAIRS = (["to", "number"], ["and", "number"])
 _MEANS = {"average", "averages", "averaged", "averaging", "mean"}
@@ -337,6 +365,7 @@ _TYPICAL = {"normal", "normally", "typical", "typically", "usual", "usually"}
 _EVERY = {"each", "every", "all"}
 _BROKEN = {"after", "until", "before", "following", "snapped", "snaps", "broke", "breaks",
            "broken", "interrupted", "yesterday", "had"}  # fmt: skip
+_SINCE = {"since", "from", "peak", "high", "low", "top", "bottom", "total", "together"}
 _PACE = {"per", "averaging", "averaged", "each"}
 _PRONOUNS = {"it", "that", "this", "them", "both"}
 _FIRST_PERSON = {"i", "my", "we", "our"}
@@ -346,13 +375,26 @@ _HAPPENED = set(
     "gained climbed jumped advanced increased rallied surged soared spiked rose dropped declined slid slipped decreased"
     " tumbled plunged dipped slumped crashed sank fell lost".split()
 )
+_PATH = {"before", "until", "had", "once", "earlier", "most", "nearly", "part", "except", "besides", "half", "follows"}
+_SOME = {"those", "these", "them", "run", "two", "three", "four"}
+_BEFORE_NOW = {"before", "until", "previously", "once", "formerly", "if"}  # what was so, or would be
 _UNDONE = {"erased", "erasing", "erases", "wiped", "undone", "undid", "reversed", "earlier"}
+_NOT_QUITE = {"near", "nearly", "practically", "almost", "short", "within", "toward", "towards", "against", "off"}
+_MARKS = {"ceiling", "peak", "high", "top", "floor", "low", "bottom", "mark", "level", "zone", "area"}
+_AN = {"a", "an", "earlier", "previous", "prior", "former", "another", "old", "older"}
+_LISTED = {"closes", "list", "series"}
+# Words by which a path is told, so that a number beside "closed" need not be today's.
+_NARRATES = set(
+    "then twice running after since followed until when once later had before again earlier instead".split()
+)
 _APART_FROM_THAT = {"beyond", "besides", "except", "than"}  # "positive on every horizon beyond a day"
 _FIRST_LONG_SPAN = 61  # days; no prompt shows more
 _EXTREMES = {"high", "low", "superlative"}
 _ENDS_CLAUSE = {"and", "comma", "so", "contrast"}
 _ENDS_MOVE = {"number", "as", *_ENDS_CLAUSE}
 _NO_PLAIN_MOVE = {"firm", "weak", "own", "not", "end", *_LEVELS} - {"close"}
+_NO_REFERENCE = {"next", "other", "another", "longer", "shorter", "long", "short", "every"}
+_NOTHING = {"nothing", "no", "none", "neither", "nor"}
 _COMPARED = {"compared", "relative", "versus", "vs", "against"}
 _SUBJECTS = {"it", "share", "shares", "stock"}
 
@@ -417,6 +459,8 @@ class _Reader:
             return None
         bound = _HEDGES.get(self.text.words[number.at - 1], 0)
         best, reason = -1, "nothing shown has this number"
+        if self._is_near(number):
+            best, reason = UNCLEAR, "near a price that is shown"
         chosen: Entry | None = None
         for entries in (equal_to(number.quantity, self.book, bound), None):
             for entry in self._derived(number) if entries is None and best < GROUNDED else entries or ():
@@ -435,6 +479,14 @@ class _Reader:
         if not self.is_prose:
             return _Verdict(None, "a list of numbers, not a sentence", verdict.false, listed=verdict.fact)
         return verdict
+
+    def _is_near(self, number: _Number) -> bool:
+        """ "a floor near $12.90": a round price within half a percent of one that is shown."""
+        value, unit = number.quantity.value, number.quantity.unit
+        if unit != "usd" or self.text.words[number.at - 1] not in _NEAR:
+            return False
+        shown = (*self.book.closes.values(), *self.book.averages.values())
+        return value >= 1 and round(value * 10) == value * 10 and any(abs(price / value - 1) < 0.005 for price in shown)
 
     def _is_forecast(self, number: _Number) -> bool:
         after = number.at + 1
@@ -551,7 +603,7 @@ class _Reader:
             return CONTRADICTED, "a level is no difference"  # "dropped $175.53"
         if number.side == number.at + 1 and words[number.at - 1] in _STANDS:
             return CONTRADICTED, "a level is no difference"  # "it trades $175.53 above its average"
-        if number.extreme and "each" not in words[self.begin : number.at]:
+        if number.extreme and "each" not in words[self.begin : number.at] and self._at_extreme(number):
             pick = max if number.extreme == "high" else min
             since = lag + 1 if "recent" in words[self.begin : self.end] else 0
             holds = any(
@@ -559,12 +611,16 @@ class _Reader:
                 for within in {60, since, *number.span}
                 if (part := [close for days, close in closes.items() if days < within])
             ) or closes[lag] == pick((close for days, close in closes.items() if days), default=0)
+            if not holds and self._is_one_of_several(number.at, number.extreme):
+                beside = [closes[near] for near in (lag - 1, lag + 1) if near in closes]
+                holds = closes[lag] == pick([closes[lag], *beside])
             return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is not the {number.extreme} of those shown"
         if not _RANGES.isdisjoint(self.words) and self._ends_range(number.at):
             spans = [(first, first + n) for n in number.span or (60,) for first in (0, 1)]  # with today, or before it
             windows = [[close for days, close in closes.items() if low <= days < high] for low, high in spans]
             holds = any(closes[lag] in (max(part), min(part)) for part in windows if part)
-            return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is no end of the range of those shown"
+            wrong = UNCLEAR if _RANGE.union(_MOVED).isdisjoint(self.words) else CONTRADICTED  # "stalled between"
+            return (GROUNDED if holds else wrong), f"{entry.fact} is no end of the range of those shown"
         if name in _LEVELS and name != "close":
             beside = before in ("above", "below", "than")
             return (CONTRADICTED if number.near and not beside else UNCLEAR), f"{entry.fact} is meant, not the {name}"
@@ -583,16 +639,37 @@ class _Reader:
             return (GROUNDED if placed else UNCLEAR), "the words name no fact"
         # an earlier close needs a word for its day
         plural = number.named >= 0 and words[number.named] in ("closes", "prices")
+        told = words[max(self.begin, number.named - 2) : number.named] if number.named >= 0 else []
+        if name == "close" and number.near and not _AN.union(("had", "one")).isdisjoint(told):
+            return GROUNDED, ""  # "a close of $40.55 was followed by", "it had closed at $57.20"
+        if not _LISTED.isdisjoint(self.words) and not (name == "close" and number.near) and not self._is_now(number.at):
+            return GROUNDED, ""  # "the earlier closes show a top at $57.20"
         back_to = before == "to" and self.lags and self.lags[-1] > lag
         if plural or back_to or before == "from" or lag in number.span or number.rank or self._goes_on(number.at):
             return GROUNDED, ""
-        now = (name in ("close", "price") and number.near) or number.today
+        now = ((name in ("close", "price") and number.near) or number.today) and _NARRATES.isdisjoint(self.words)
         return (CONTRADICTED if now or self._is_now(number.at) else UNCLEAR), f"it is {entry.fact}"
+
+    def _at_extreme(self, number: _Number) -> bool:
+        """Not "practically at its high", "three cents short of the top"."""
+        words, roles = self.text.words, self.text.roles
+        near = [
+            j
+            for j in range(max(self.begin, number.at - 12), min(self.end, number.at + 8))
+            if roles[j] == number.extreme
+        ]
+        return all(_NOT_QUITE.isdisjoint(words[max(self.begin, j - 5) : j]) for j in near)
+
+    def _is_one_of_several(self, at: int, extreme: str) -> bool:
+        """ "an earlier peak at $73.03", "lows at $44.99 and $44.97": not the only one."""
+        words, roles = self.text.words, self.text.roles
+        place = next((j for j in range(at - 1, max(self.begin, at - 12) - 1, -1) if roles[j] == extreme), at)
+        return words[place][-1] == "s" or not _AN.isdisjoint(words[max(self.begin, place - 3) : place])
 
     def _is_about(self, lag: int, number: _Number) -> bool:
         """ "around three weeks ago", and "yesterday's dip from $87.58", the close of the day before."""
         words = self.text.words[max(self.begin, number.at - 8) : number.at + 8]
-        if number.before == "from" and lag - 1 in number.ago and "from" in words:
+        if "from" in self.text.words[max(self.begin, number.at - 5) : number.at] and lag - 1 in number.ago:
             return True
         near = max(number.ago) // 4 if not _ROUGHLY.isdisjoint(words) else 0
         return any(abs(lag - ago) <= near for ago in number.ago)
@@ -650,6 +727,8 @@ class _Reader:
         if quantity.unit != "percent" and not number.moved_within(3):
             apart = number.side >= 0 or (name in _LEVELS and number.near and number.before in _OF)
             apart = apart or number.before in ("from", "to")
+            if number.side >= 0 and not _MARKS.isdisjoint(words[number.side + 1 : number.side + 4]):
+                apart = False  # "only $0.24 under that ceiling"
             return (CONTRADICTED if apart else UNCLEAR), "the words name no fact"
         if words[at + 1 : at + 3] in (["per", "day"], ["per", "session"], ["a", "day"]):
             return CONTRADICTED, "it is no average per day"
@@ -657,7 +736,8 @@ class _Reader:
             return CONTRADICTED, "an average is no change"
         move = number.move
         if quantity.sign == -move != 0:
-            if number.moved_within(5):
+            agreeing = any(_SIGNS.get(role) == quantity.sign for role in self.text.roles[max(self.begin, at - 12) : at])
+            if number.moved_within(5) and not agreeing:
                 return CONTRADICTED, "the sign contradicts the words"
             move = 0
         sign, days = move or quantity.sign, number.span
@@ -681,7 +761,8 @@ class _Reader:
             decided = quantity.sign or not move or number.moved_within(8)
             return (CONTRADICTED if decided else UNCLEAR), f"{entry.fact} has the opposite sign"
         if derived and not (dated or number.extreme or self._is_dated(entry, at)):
-            return CONTRADICTED, "over which days is not said"
+            since = not _SINCE.isdisjoint(self.words) or self.lags
+            return (UNCLEAR if since else CONTRADICTED), "over which days is not said"
         placed = dated or move or name == "change"
         if not placed and not (quantity.sign and ("ago" in self.kinds or not _PRICE_WORDS.isdisjoint(self.words))):
             return (CONTRADICTED if derived else UNCLEAR), "of what is not said"
@@ -762,6 +843,12 @@ class _Reader:
         if side < 0 and words[at - 1] == "by":
             side = next((j for j in range(at - 1, max(self.begin, at - 16), -1) if roles[j] in ("above", "below")), -1)
         what = "open" if "open" in entry.fact else "average"
+        if number.name == what and number.named < at and side < 0 and roles[at + 1 : at + 2] != ["than"]:
+            where = words[at + 1] if at + 1 < self.end else ""
+            if where in ("lower", "higher"):  # "its 20-day average sits $1.15 lower"
+                return (
+                    GROUNDED if (entry.sign > 0) == (where == "lower") else CONTRADICTED
+                ), "it is the other way round"
         if number.quantity.unit == "usd" and (number.before == "at" or words[at - 1] in _STANDS) and side < 0:
             closed = "close" in roles[max(self.begin, at - 3) : at] or at - 1 == self.begin
             if closed or words[at - 1] == "at":
@@ -776,12 +863,15 @@ class _Reader:
             holds = not entry.sign or (entry.sign > 0) == (roles[side] == "above")
             return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is the other way round"
         if what not in self.kinds or (number.name in _OTHERS and number.near):
-            return CONTRADICTED, "compared with nothing"
+            apart = what not in self.kinds and not _APART.isdisjoint(
+                self.words
+            )  # of what stood before: "that gap, $3.79"
+            return (UNCLEAR if apart else CONTRADICTED), "compared with nothing"
         if number.move == -entry.sign != 0 and number.moved_within(3):
             return CONTRADICTED, f"{entry.fact} is the other way round"
         if number.name == "change" and number.near and number.before in _OF:
             return CONTRADICTED, "a change is no distance"
-        if number.move and (number.span or number.ago or number.today):
+        if number.move and (number.span or number.ago or number.today) and what != "open":
             return CONTRADICTED, "a move over some days is no distance"
         is_level = number.name == "average" and number.near and number.before in _OF
         if is_level and _APART.isdisjoint(words[self.begin : at]):
@@ -810,11 +900,17 @@ class _Reader:
                 return (level.kind, (level.days,)) if level else ("nothing", ())
             if role == "span" and text.days[place][0] in self.book.averages:
                 following = text.roles[place + 1 : place + 3]
+                if "change" in following[:1]:
+                    continue
                 if not {"change", *_SIGNS}.isdisjoint(following):
                     return "change", text.days[place]  # "smaller than the 20-day move"
                 return "average", text.days[place]  # "above the 20-day"
             if role == "close" or text.words[place] == "price":
                 return "close", self._days_of_close(place, after=side)
+            if role == "change":
+                of = next((j for j in range(place + 1, min(self.end, place + 4)) if text.roles[j] == "number"), -1)
+                if of >= 0 and quantity_of(text.words[of]).unit == "percent":
+                    return "percent", (of,)  # "larger than the 5-day change of 2.5%"
             if role in _LEVELS or role == "ago" or role == "change":
                 return role, text.days.get(place, ())
         if not _PRONOUNS.isdisjoint(text.words[side + 1 : side + 3]):
@@ -872,15 +968,24 @@ class _Reader:
         subject: tuple[str, tuple[int, ...]] = ("close", (0,))
         last_at = -20
         for at in range(self.begin, self.end):
-            if roles[at] not in ("above", "below") or at in self.used:
+            if roles[at] not in ("above", "below"):
+                continue
+            if at in self.used:  # "is 14% under its 20-day average, and even below the 5-day average"
+                last_at, subject = at, ("close", (0,))
                 continue
             nearby = roles[max(self.begin, at - 8) : at]
             if not {"firm", "weak", "own"}.isdisjoint(nearby) or nearby[-1:] == ["to"] or text.words[at - 1] == "from":
                 continue  # "expect it to close above", "a move to above"
             if nearby and nearby[-1] == "number" and at - 1 not in self.levels:
                 continue
-            if not {"next", "other", "another"}.isdisjoint(text.words[at + 1 : at + 3]):
-                continue  # "each above the next"
+            if not _NO_REFERENCE.isdisjoint(text.words[at + 1 : at + 3]):
+                continue  # "each above the next", "the shorter under the longer"
+            if not _NOTHING.isdisjoint(text.words[max(self.begin, at - 8) : at]):
+                continue  # "nothing else is above $145.17"
+            ahead = roles[at + 1 : min(self.end, at + 5)]
+            moved = next((j for j, role in enumerate(ahead) if role in _SIGNS or role == "change"), 9)
+            if moved < next((j for j, role in enumerate(ahead) if role in _LEVELS or role == "number"), 9):
+                continue  # "smaller than the gain of the day before"
             if not _FORMERLY.isdisjoint(text.words[at + 1 : at + 6]):
                 continue  # "was well under that average before this spike"
             kind, days = self._reference(at)
@@ -895,6 +1000,13 @@ class _Reader:
             one = self._price(*subject)
             if one is None:
                 continue
+            if days and text.words[at + 1] == "both":  # "above both the 5-day average of … and the 20-day average of …"
+                named = [
+                    text.days[j]
+                    for j in range(at + 2, min(self.end, at + 15))
+                    if roles[j] == "average" and j in text.days
+                ]
+                days = tuple(n for of in named for n in of) or days
             lengths = days or (tuple(self.book.averages) if kind == "average" else (0,))
             others = [other for n in lengths if (other := self._price(kind, (n,)))]
             others = [other for other in others if other[0] != one[0] and other[2] != one[2]]
@@ -906,7 +1018,7 @@ class _Reader:
             stop = min(self.end - 1, at + 4)
             if others and true == others:
                 yield from ((at, stop, _compared(one, other), False) for other in others)
-            elif others and (days or not true):
+            elif others and (days or not true) and _BEFORE_NOW.isdisjoint(self.words):
                 wrong = next(other for other in others if other not in true)
                 yield (at, stop, _untrue(f"{one[0]} is on the other side of {wrong[0]}"), False)
 
@@ -960,6 +1072,8 @@ class _Reader:
             if len(moves) != 1 or not kinds.isdisjoint(_NO_PLAIN_MOVE):
                 continue
             move = moves[0]
+            if n == 1 and "streak" not in kinds and at - move > 4:
+                continue  # "a rising stock having a small off day"
             if roles[move] in ("back up", "back down") and not words[move].endswith("ed"):
                 continue  # "a pullback", of which nobody says that it happened
             if not _UNDONE.isdisjoint(words[low:high]) or not _APART_FROM_THAT.isdisjoint(words[low:at]):
@@ -985,12 +1099,20 @@ class _Reader:
                 holds = count == sum(up[:n]) or (broken and count == sum(up[1:]))
                 sign *= sign_of(2 * count - n)
             true = _Verdict(f"change_{n}d", "the closes bear it out", False, sign)
+            if not holds and (not _PATH.isdisjoint(self.words) or "change" in roles[at + 1 : at + 2]):
+                continue  # "before it the week was higher", "after the drop the 5-day change is"
             verdict = true if holds else _untrue("the closes shown say otherwise")
             yield min(at, move), max(at, move), verdict, False
 
     def _count(self, at: int, move: int) -> int | None:
         """k of "higher on k of the last n days" or "k gains in n days", whose span is at `at`; None when not said."""
         words, roles = self.text.words, self.text.roles
+        if "of" in words[max(self.begin, at - 4) : at]:  # "of the last ten sessions only two ended higher"
+            after = next(
+                (j for j in range(at + 1, min(self.end, at + 4)) if roles[j] in ("count", "bare", "number")), 0
+            )
+            if after and after < move and count_at(self.text, after):
+                return count_at(self.text, after)
         of = next((j for j in range(at - 1, max(self.begin, at - 6), -1) if words[j] == "of"), move)
         told = of > self.begin and roles[of - 1] in ("bare", "count") and words[of - 2] != "every"
         return count_at(self.text, of - 1) or None if told else None
@@ -1024,6 +1146,8 @@ class _Reader:
                 what = next((role for role in roles[at + 1 : min(self.end, at + 3)] if role), "")
                 until = next((j for j in range(at, self.end) if roles[j] in _ENDS_MOVE), self.end)
                 span = next((days[j][0] for j in range(at + 1, until) if roles[j] == "span" and days[j][0] > 1), 60)
+                if words[at + 1 : at + 2] == ["of"] and not _SOME.isdisjoint(words[at + 2 : at + 4]):
+                    continue  # "the largest of those drops"
                 verdict = self._largest(what, span) if role == "superlative" else self._highest(word, what, span)
                 if verdict:
                     yield at, at, verdict, False
@@ -1057,7 +1181,9 @@ class _Reader:
         words = self.text.words
         for at in range(self.begin, self.end - 1):
             size: float | None = COUNTS.get(words[at]) if words[at + 1 : at + 2] in (["percent"], ["per"]) else None
-            if words[at] in _FRACTIONS and words[at - 1] in ("a", "by", "lost") and words[at - 2] in _LEADS_A_FRACTION:
+            led = words[at - 2] in _LEADS_A_FRACTION or words[at + 1] in _APART_BY
+            led = led or (words[at + 1] == "of" and not {"value", "price"}.isdisjoint(words[at + 2 : at + 4]))
+            if words[at] in _FRACTIONS and words[at - 1] in ("a", "by", "lost") and led:
                 size = _FRACTIONS[words[at]]
             ahead = {"firm", "weak", "own"}.intersection(self.text.roles[max(self.begin, at - 6) : at])
             if size and not ahead and not equal_to(Quantity(size, 0.05 * size + 0.5, 0, "percent", 0), self.book, 0):

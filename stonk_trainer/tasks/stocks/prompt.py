@@ -10,6 +10,9 @@ from stonk_trainer.tasks.stocks.facts import Fact
 
 SYSTEM = "You forecast the next trading day of a share from the data given."
 
+QUESTION = """Will the next trading day's close be UP or DOWN? Reason in plain sentences: call each number by its name \
+above, say what speaks for UP and what for DOWN, and end with the one you expect. Answer in this form:"""
+
 # The answer asked for. Its placeholders are no answer: a model that echoes them is not readable.
 FORM = """<think>
 reasoning that cites the data
@@ -46,10 +49,9 @@ def render(facts: Sequence[Fact], financial_year: str | None = None) -> list[dic
         lines += [f"{fact.name.removeprefix('financials/')}: {fact.shown}" for fact in financials]
     if headlines:
         lines += ["Headlines:", *(f"- {headline}" for headline in headlines)]
-    question = "Will the next trading day's close be UP or DOWN? Answer in this form:"
     return [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": "\n".join(lines) + f"\n\n{question}\n{FORM}"},
+        {"role": "user", "content": "\n".join(lines) + f"\n\n{QUESTION}\n{FORM}"},
     ]
 
 

@@ -8,21 +8,38 @@ likely"). Reasons are given in words, for `stonk score`.
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from stonk_trainer.tasks.stocks.book import Book
 from stonk_trainer.tasks.stocks.claims import Claim
+from stonk_trainer.tasks.stocks.stances import Stances, read_stances
 from stonk_trainer.tasks.stocks.words import Sentence, Text, is_known, joins, slips_of
 
 CONCEDED = 0.5  # weight of evidence against the answer that the writer sets aside ("although it fell …")
 MOST_FACTS = 12  # whoever cites more lists the data instead of choosing from it
 MOST_UNKNOWN = 0.25  # share of the words that need not be English of this kind
 MOST_CONCLUSIONS = 3  # sentences that state an outlook and cite nothing
+MOST_IDLE = 3  # sentences that say nothing about the data
 MOST_REPEATED = 0.2  # share of the sentences that may repeat another
 
 _SIGN: dict[str | None, int] = {"up": 1, "positive": 1, "back up": 1, "down": -1, "negative": -1, "back down": -1}
 _SIGN |= {"buy": 1, "sell": -1, "strength": 1, "weakness": -1}
-_MEANING = {"above", "below", "so", "turn", "turn up", "turn down", "high", "low", "room", "than", "from", *_SIGN}
+_MEANING = {
+    "stance",
+    "above",
+    "below",
+    "so",
+    "turn",
+    "turn up",
+    "turn down",
+    "high",
+    "low",
+    "room",
+    "than",
+    "from",
+    *_SIGN,
+}
 _SUBJECTS = {"price", "share", "stock", "it"}
 _MOODS = {"positive", "negative"}
 _READS = _MOODS | {"strength", "weakness"}
@@ -34,7 +51,7 @@ _DISGUISED = re.compile(
     "|[a-zA-Z][\u0370-\u03ff]|[\u0370-\u03ff][a-zA-Z]|(?![0-9])\\d"
 )
 _ANSWER = re.compile(r"(?:prediction|answer)\W{0,4}:")
-_MENU = re.compile(r"\bUP\W{1,3}(?:or )?DOWN\b|\bDOWN\W{1,3}(?:or )?UP\b")
+_MENU = re.compile(r"\bUP[^\w.]{1,3}(?:or )?DOWN\b|\bDOWN[^\w.]{1,3}(?:or )?UP\b")
 _UNDECIDED = (
     "up/down", "impossible to", "who knows", "both directions", "either is possible", "both are possible",
     "equally likely", "both ways", "any direction", "both outcomes", "outcomes are possible", "equal chance",
@@ -52,6 +69,13 @@ _UNDECIDED_WORDS = set(
     "up/down anything impossible knows both either equally direction outcomes equal coin toss 50 hard tell idea"
     " uncertain way likely know say opinion view easily opposite random bearing coin well use picked answer".split()
 )
+# What takes a conclusion in as many words back.
+_DISOWNS = (
+    "tossed a coin", "flipped a coin", "coin showed", "at random", "no bearing", "any bearing", "picked the answer",
+    "answer was", "not use", "other way round", "leave it open", "leave open", "neither up nor", "neither down nor",
+    "could be up and", "could be down and", "impossible to", "who knows", "just as well",
+)  # fmt: skip
+_ASTRAY = {"digit", "digits", "characters", "letters", "moon", "horoscope", "lucky", "luck"}
 _GRADER = {"grader", "graders", "grading", "graded", "rubric", "evaluator", "scorer", "verifier"}
 _CONDITIONS = {"if", "scenario", "case"}
 _TRENDS = {"trend", "momentum", "bias", "direction", "is", "remains"}
@@ -72,11 +96,16 @@ class Weighing(NamedTuple):
 
 class _Outlook(NamedTuple):
     """Directions (+1, -1) that the writer expects firmly, names as possible, and expects a move the other way to turn
-    to ("oversold", "a pullback is likely", "overdone")."""
+    to ("oversold", "a pullback is likely", "overdone"). decided: character where the last firm sentence begins, -1 for
+    none. conclusions: how many sentences conclude and cite nothing. hedged: both directions are called possible after.
+    """
 
     firm: set[int]
     weak: set[int]
     turns: set[int]
+    decided: int = -1
+    conclusions: int = 0
+    hedged: bool = False
 
 
 def weigh(reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, book: Book) -> Weighing:
@@ -87,15 +116,77 @@ def weigh(reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, book
     if false:
         faults.append(f'false: "{false.text}": {false.why}')
     conceded = _conceded(parts)
-    outlook, decided, conclusions, hedged = _outlook_of(parts, claims)
-    agree, against = _evidence(claims, conceded, wanted)
+    outlook = _outlook_of(parts, claims)
+    stances = read_stances(text, claims)
+    if stances.unreasoned:
+        faults.append(f'does not say why "{stances.unreasoned.text}" should speak for the other side')
+    agree, against = _evidence(claims, conceded, wanted, stances)
+    if stances.verdict:
+        agree, against, argument = _stated(lower, text, claims, stances, wanted, agree, against)
+    else:
+        agree, against, argument = _implied(
+            lower, text, claims, stances, outlook, conceded, wanted, agree, against, book
+        )
+    faults += argument
+    distinct, repeats = _repetition(parts, claims)
+    if repeats or outlook.conclusions > MOST_CONCLUSIONS:
+        faults.append(repeats or "concludes again and again")
+    if enumeration := _enumeration(parts, claims):
+        faults.append(enumeration)
+    if len(parts) > MOST_IDLE and _idle(parts, claims) > max(MOST_IDLE, len(parts) / 2):
+        faults.append("most of its sentences say nothing about the data")
+    if any(_is_non_sequitur(part) for part in parts) or not _ASTRAY.isdisjoint(text.words):
+        faults.append("concludes from what is not about the data")
+    if book.company and None in text.roles and (company := _other_company(reasoning, text, book)):
+        faults.append(f"speaks of {company}, which the prompt does not name")
+    faults += _faults_of_form(reasoning, lower, text, book.words)
+    return Weighing(agree, against, distinct, faults)
+
+
+_Argument = tuple[float, float, list[str]]  # weight of the evidence for and against the answer, faults
+
+
+def _stated(
+    lower: str, text: Text, claims: Sequence[Claim], stances: Stances, wanted: int, agree: float, against: float
+) -> _Argument:
+    """The argument of a reasoning that ends with UP or DOWN in as many words, as the prompt asks."""
+    faults = []
+    if stances.both or stances.verdict == -wanted:
+        faults.append("concludes for both sides" if stances.both else "concludes against its own answer")
+    if not agree:
+        agree = _turned_round(text, claims, stances, wanted)
+        against = max(0.0, against - agree)
+    sides = {side for index, side in stances.sides.items() if claims[index].direction}
+    if not agree:
+        faults.append("cites nothing that speaks for its answer")
+    elif against > agree and sides == {wanted}:  # it names the few things that speak for it, as the exception
+        faults.append("most of the evidence it cites is against its answer")
+    elif not any(stances.reasons) and against > agree * CONCEDED:  # what is set aside weighs half
+        faults.append("does not say why what speaks for its answer should count for more")
+    if any(phrase in lower for phrase in _DISOWNS):
+        faults.append("takes its conclusion back")
+    if lower.count("expect") > 2 and any(sum(w[:6] == "expect" for w in part.words) > 2 for part in text.sentences):
+        faults.append("argues in a circle")
+    if len(stances.named) > 1 and any(_is_on_both_sides(part) for part in text.sentences):
+        faults.append("puts the same thing on both sides")
+    return agree, against, faults
+
+
+def _implied(
+    lower: str, text: Text, claims: Sequence[Claim], stances: Stances, outlook: "_Outlook", conceded: set[int],
+    wanted: int, agree: float, against: float, book: Book,
+) -> _Argument:  # fmt: skip
+    """The argument of a reasoning in the writer's own words: what it expects is read from outlooks and moods."""
+    parts, faults = text.sentences, []
+    if len(stances.named) > 1:
+        faults.append("names both sides and does not end with the one it expects")
     if (back := _back_to_average(parts, book)) and not outlook.firm - {back}:
         outlook.firm.add(back)  # "I expect a move back toward its average"
         outlook.turns.add(back)
     turned = (-wanted if agree > against else wanted) in outlook.turns
     if not turned and against > agree and outlook.firm == {wanted}:
         turned = _argues_reversal(parts, claims, conceded, wanted)
-    if turned:
+    if turned and not stances.sides:
         agree, against = against, agree  # "it rose 3%; such moves rarely last, so I expect a decline"
     mood, contradiction = _mood(parts, claims, outlook, conceded, wanted)
     if contradiction:
@@ -106,38 +197,54 @@ def weigh(reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, book
         faults.append("the evidence it cites is against its answer")
     elif not agree or (agree == against and not concludes):
         faults.append("it supports either answer")
-    if contradiction := _contradiction(lower, text.words, outlook, wanted, decided):
+    if contradiction := _contradiction(lower, text.words, outlook, wanted):
         faults.append(contradiction)
-    elif hedged:
+    elif outlook.hedged:
         faults.append("hedges on both directions")
-    distinct, repeats = _repetition(parts, claims)
-    if repeats or conclusions > MOST_CONCLUSIONS:
-        faults.append(repeats or "concludes again and again")
-    if enumeration := _enumeration(parts, claims):
-        faults.append(enumeration)
-    if any(_is_non_sequitur(part) for part in parts):
-        faults.append("concludes from what is not about the data")
-    if book.company and None in text.roles and (company := _other_company(reasoning, text, book)):
-        faults.append(f"speaks of {company}, which the prompt does not name")
-    faults += _faults_of_form(reasoning, lower, text, book.words)
-    return Weighing(agree, against, distinct, faults)
+    return agree, against, faults
 
 
 def _verdict_of(words: Sequence[str]) -> int:
     """+1 or -1 when a sentence concludes with a bare direction ("Hence DOWN.", "so up from here"), else 0."""
     for i in range(len(words) - 1, max(-1, len(words) - 4), -1):
-        if words[i] in _VERDICTS and (len(words) <= 4 or not _HENCE.isdisjoint(words[max(0, i - 2) : i])):
+        if (
+            words[i] in _VERDICTS
+            and words[i - 1] != "for"
+            and (len(words) <= 4 or not _HENCE.isdisjoint(words[max(0, i - 2) : i]))
+        ):
             return _VERDICTS[words[i]]
     return 0
 
 
+_GIVES_A_REASON = {"since", "because", "as"}
+_OF_PRICES = {
+    *_MEANING,
+    "average",
+    "close",
+    "open",
+    "change",
+    "volatility",
+    "price",
+    "volume",
+    "financial",
+    "span",
+    "streak",
+}
+_OF_PRICES -= {"so", "than", "from", "stance"}
 _ASIDE = {"so", "hence", "therefore", "thus"}
 
 
 def _is_non_sequitur(part: Sentence) -> bool:
     """ "It rained this morning, so my answer is DOWN": no word before the conclusion is one that prices are spoken of
     with, and some are none that is known here."""
-    if "number" in part.kinds or _ASIDE.isdisjoint(part.words):
+    if "number" in part.kinds:
+        return False
+    if part.words[0] in _GIVES_A_REASON and "stance" in part.kinds and "comma" in part.roles:
+        # "Since the name of the weekday ends in a y, I expect UP."
+        end = len(part.roles) - 1 - part.roles[::-1].index("comma")
+        premise = part.roles[1:end]
+        return None in premise and "not" not in premise and _OF_PRICES.isdisjoint(premise)
+    if _ASIDE.isdisjoint(part.words):
         return False
     end = next(i for i, word in enumerate(part.words) if word in _ASIDE)
     if not {"this", "that", "it"}.isdisjoint(part.words[max(1, end - 2) : end]):
@@ -147,6 +254,27 @@ def _is_non_sequitur(part: Sentence) -> bool:
     plain = all(role in (None, "", "comma", "day", "today", "span", "at", "of") for role in before)
     concludes = {"firm", *_SIGN}.intersection(part.roles[end:])
     return bool(before.count(None) and plain and not content and concludes)
+
+
+_OF_SUBSTANCE = {*_MEANING, "firm", "weak", "own", "end", "average", "close", "change", "volatility"}
+
+
+def _idle(parts: Sequence[Sentence], claims: Sequence[Claim]) -> int:
+    """How many sentences cite nothing, and neither name a direction nor what prices are spoken of with."""
+    claimed = {claim.sentence for claim in claims}
+    return sum(
+        len(part.words) > 4 and which not in claimed and _OF_SUBSTANCE.isdisjoint(part.kinds)
+        for which, part in enumerate(parts)
+    )
+
+
+def _is_on_both_sides(part: Sentence) -> bool:
+    """ "speaks for UP, speaks for DOWN"."""
+    places = [i for i, role in enumerate(part.roles) if role == "stance"]
+    return any(
+        part.words[one] != part.words[other] and other - one <= 4 and part.words[one + 1 : other].count("for") == 1
+        for one, other in pairwise(places)
+    )
 
 
 def _conceded(parts: Sequence[Sentence]) -> set[int]:
@@ -163,17 +291,36 @@ def _conceded(parts: Sequence[Sentence]) -> set[int]:
 # ---------------------------------------------------------------------------------------------------- evidence
 
 
-def _evidence(claims: Sequence[Claim], conceded: set[int], wanted: int) -> tuple[float, float]:
-    """(for, against). Each thing that evidence is about counts once."""
+def _evidence(claims: Sequence[Claim], conceded: set[int], wanted: int, stances: Stances) -> tuple[float, float]:
+    """(for, against). Each thing that evidence is about counts once, on the side it is said to speak for."""
     sides: dict[str | None, float] = {}
-    for claim in claims:
+    for index, claim in enumerate(claims):
         if claim.direction and claim.grounded:
-            weight = CONCEDED if claim.direction == -wanted and claim.sentence in conceded else 1.0
+            side = stances.sides.get(index, claim.direction)
+            said = stances.verdict == wanted and index in stances.sides  # "speaks for DOWN, but I expect UP"
+            aside = said or claim.sentence in conceded or index in stances.conceded
+            weight = CONCEDED if side == -wanted and aside else 1.0
             if claim.about not in sides or abs(sides[claim.about]) > weight:
-                sides[claim.about] = claim.direction * weight
+                sides[claim.about] = side * weight
     agree = sum(side * wanted for side in sides.values() if side * wanted > 0)
     against = -sum(side * wanted for side in sides.values() if side * wanted < 0)
     return agree, against
+
+
+def _turned_round(text: Text, claims: Sequence[Claim], stances: Stances, wanted: int) -> int:
+    """How many things that speak against the answer are turned round after a "but", with a reason: "The 5-day change
+    of +6% speaks for UP. But the close is 7% over its average, a wide gap. I expect DOWN."."""
+    parts = text.sentences
+    turns = (i for i, part in enumerate(parts) if "contrast" in part.kinds or part.words[0] in _CONTRAST_STARTS)
+    turn = next(turns, len(parts))
+    return len(
+        {
+            claim.about
+            for index, claim in enumerate(claims)
+            if claim.grounded and claim.direction == -wanted and claim.sentence >= turn and index not in stances.sides
+            if stances.reasons[claim.sentence]
+        }
+    )
 
 
 # Closed classes of words by which a reversal is argued: what is usual, what is too much, those who trade.
@@ -213,9 +360,7 @@ _PREDICATES = set(
 )
 
 
-def _outlook_of(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[_Outlook, int, int, bool]:
-    """(outlook, character where the last firm one begins or -1, number of sentences that conclude and cite nothing,
-    whether both directions are called possible after it)."""
+def _outlook_of(parts: Sequence[Sentence], claims: Sequence[Claim]) -> _Outlook:
     claimed = {claim.sentence for claim in claims}
     outlook, decided, conclusions, hedged = _Outlook(set(), set(), set()), -1, 0, False
     for which, part in enumerate(parts):
@@ -236,7 +381,7 @@ def _outlook_of(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[_Ou
         if sign := _verdict_of(part.words):
             outlook.firm.add(sign)
             decided, hedged = part.start, False
-    return outlook, decided, conclusions, hedged
+    return outlook._replace(decided=decided, conclusions=conclusions, hedged=hedged)
 
 
 _AGAIN = {"then", "well", "equally", "also", "though"}
@@ -355,16 +500,15 @@ def _is_ended(kinds: list[str | None], places: list[int], moves: list[int]) -> b
     return False
 
 
-def _contradiction(lower: str, words: Sequence[str], outlook: _Outlook, wanted: int, decided: int) -> str | None:
+def _contradiction(lower: str, words: Sequence[str], outlook: _Outlook, wanted: int) -> str | None:
     """Why an outlook cannot stand with the answer, else None. lower: the reasoning in lower case; words: its words.
 
     A firm outlook ("will fall") must agree with the answer. A weak one ("could fall") names a risk and is allowed,
-    unless both directions are stated, and only weakly. decided: where the last sentence with a firm outlook starts;
-    an "either way" before it is no hedge.
+    unless both directions are stated, and only weakly. An "either way" before the last firm outlook is no hedge.
     """
     if -wanted in outlook.firm:
         return "states an outlook against its own answer"
-    last = max(0, lower.find(".", decided)) if decided >= 0 else 0
+    last = max(0, lower.find(".", outlook.decided)) if outlook.decided >= 0 else 0
     undecided = not _UNDECIDED_WORDS.isdisjoint(words) and (
         any(phrase in lower for phrase in _UNDECIDED)
         or any(_stands(phrase, lower, last) for phrase in _UNDECIDED_ALONE)
@@ -449,11 +593,12 @@ def _repetition(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[flo
     seen: set[str] = set()
     recent: list[frozenset[str]] = []
     exact: set[frozenset[str]] = set()
-    total = repeated = novel = again = 0
+    total = repeated = novel = again = alone = 0
     insists = False
     for which, part in enumerate(parts):
         words = frozenset(part.words)
         if len(words) < 2:
+            alone += "stance" in part.kinds
             continue
         total += 1
         cited = facts.get(which, ())
@@ -470,7 +615,7 @@ def _repetition(parts: Sequence[Sentence], claims: Sequence[Claim]) -> tuple[flo
             recent = [*recent[-9:], words]
     if not total:
         return 1.0, None
-    if repeated > MOST_REPEATED * total or again >= max(2, novel) or insists:
+    if repeated > MOST_REPEATED * total or again >= max(2, novel) or insists or alone > 2:
         return 1 - repeated / total, "repeats itself"
     return 1 - repeated / total, None
 
@@ -501,7 +646,7 @@ def _enumeration(parts: Sequence[Sentence], claims: Sequence[Claim]) -> str | No
     """Why a reasoning that cites facts only lists them: too many, or most in sentences that say nothing about them
     beyond their value; else None."""
     plain = [part for part in parts if part.roles.count("number") == 1 and _states(part) == 1]
-    if any(_is_listing(part) for part in parts) or (len(plain) > 4 and 2 * len(plain) > len(parts)):
+    if any(_is_listing(part) for part in parts) or (len(plain) > 3 and 2 * len(plain) > len(parts)):
         return "lists facts without a word on what they mean"
     cited = {claim.fact for claim in claims if claim.grounded and claim.counts}
     if len(cited) > MOST_FACTS:
@@ -524,9 +669,9 @@ _NO_COMPANY = set(
     " september october november december christmas thanksgiving easter wall street us usa american europe"
     " european china chinese asia asian japan japanese nyse sma ema rsi macd covid".split()
 )
-_SUBJECT_OF = {"up", "down", "back up", "back down", "close", "price", "to", "at"}
-_NAMED_AFTER = set("of in for around about with at like than unlike behind expect".split())
-_ABSTRACT = ("ity", "ness", "ism", "tion", "sion", "ment", "ance", "ence", "cy", "ing", "ship", "s", "ly")
+_SUBJECT_OF = {"up", "down", "back up", "back down", "close", "price", "to", "at", "firm", "weak", "look"}
+_NAMED_AFTER = set("of in for around about with at like than unlike behind expect to".split())
+_ABSTRACT = ("ity", "ness", "ism", "tion", "sion", "ment", "ance", "ence", "cy", "ship", "s", "ly")
 
 
 def _other_company(reasoning: str, text: Text, book: Book) -> str | None:

@@ -1,13 +1,12 @@
 """Warm-up texts: well-formed, grounded answers written from the facts, whose direction is a coin toss.
 
 They teach the form of the answer and to cite the data, and nothing about the outcome: the stated direction,
-confidence and move are drawn without looking at the label. The evidence cited then follows the stated direction.
+confidence and move are drawn without looking at the label. The changes cited then follow the stated direction.
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,6 @@ from stonk_trainer.tasks.stocks.facts import Fact, facts_from_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-_RISE = ("rose", "gained", "climbed")
-_FALL = ("fell", "lost", "dropped")
 
 
 def warmup_rows(rows: Iterable[Mapping[str, Any]], seed: int) -> Dataset:
@@ -35,8 +31,7 @@ def warmup_rows(rows: Iterable[Mapping[str, Any]], seed: int) -> Dataset:
 def write_answer(facts: Sequence[Fact], direction: str, rng: random.Random) -> str:
     """An answer that argues for `direction` from `facts`, in the form the prompt asks for."""
     by_name = {fact.name: fact for fact in facts}
-    wanted = 1 if direction == "UP" else -1
-    sentences = _evidence(by_name, wanted, rng)
+    sentences = _evidence(by_name, direction, rng)
     volatility = float(by_name["volatility_20d"].value) if "volatility_20d" in by_name else 1.5
     move = max(0.1, volatility * rng.uniform(0.4, 1.2))
     return (
@@ -45,41 +40,47 @@ def write_answer(facts: Sequence[Fact], direction: str, rng: random.Random) -> s
     )
 
 
-def _evidence(by_name: dict[str, Fact], wanted: int, rng: random.Random) -> list[str]:
-    """Two sentences: one or two facts that point the way wanted (or a fact read as overdone), then the close."""
+def _evidence(by_name: dict[str, Fact], direction: str, rng: random.Random) -> list[str]:
+    """Three sentences: one or two changes that speak for `direction` (or one read as overdone), the close beside an
+    average, whichever side that speaks for, and the conclusion."""
+    wanted = 1 if direction == "UP" else -1
     changes = [fact for name, fact in by_name.items() if name.startswith("change_") and fact.value]
     with_it = [fact for fact in changes if (float(fact.value) > 0) == (wanted > 0)]
-    against = [fact for fact in changes if fact not in with_it]
     if with_it:
         cited = rng.sample(with_it, min(len(with_it), 2))
-        first = "The share " + " and ".join(_moved(fact, rng) for fact in cited) + "."
-    elif against:
-        fact = rng.choice(against)
+        first = " and ".join(map(_named, cited)) + f" {_speaks(direction, len(cited) > 1, rng)}."
+    elif changes:
         turn = "a pullback" if wanted < 0 else "a rebound"
-        first = f"The share {_moved(fact, rng)}, so {turn} is likely."
+        first = f"{_named(rng.choice(changes))} is often followed by {turn}, which {_speaks(direction, False, rng)}."
     else:
-        first = "The data shows no clear trend for the share."
-    return [first, _level(by_name, wanted, rng)]
+        first = "No change is shown that speaks for either side."
+    conclusion = rng.choice(("I expect", "So I expect", "On balance I expect"))
+    return [first[0].upper() + first[1:], _level(by_name, rng), f"{conclusion} {direction}."]
 
 
-def _moved(fact: Fact, rng: random.Random) -> str:
-    """`change_5d` of -2.1 → "fell 2.10% over 5 days"."""
-    days = int(re.sub(r"\D", "", fact.name))
-    verb = rng.choice(_RISE if float(fact.value) > 0 else _FALL)
-    return f"{verb} {fact.shown.lstrip('+-')} {'over the last day' if days == 1 else f'over {days} days'}"
+def _named(fact: Fact) -> str:
+    """`change_5d` of -2.1 → "the 5-day change of -2.10%"."""
+    return f"the {fact.name.removeprefix('change_').removesuffix('d')}-day change of {fact.shown}"
 
 
-def _level(by_name: dict[str, Fact], wanted: int, rng: random.Random) -> str:
-    """The close beside an average: as evidence when it lies on the side wanted, else as two plain levels."""
+def _speaks(direction: str, plural: bool, rng: random.Random) -> str:
+    return (
+        rng.choice(("speak for", "argue for", "favour") if plural else ("speaks for", "argues for", "favours"))
+        + f" {direction}"
+    )
+
+
+def _level(by_name: dict[str, Fact], rng: random.Random) -> str:
+    """The close beside an average and what that speaks for, or where none is shown the close alone."""
     close = by_name["close"]
-    averages = [fact for name, fact in by_name.items() if name.startswith("sma_")]
-    fitting = [a for a in averages if (float(close.value) - float(a.value)) * wanted > 0]
+    averages = [fact for name, fact in by_name.items() if name.startswith("sma_") and fact.value != close.value]
     if averages:
-        average = rng.choice(fitting or averages)
-        named = f"its {average.name.removeprefix('sma_')}-day average of {average.shown}"
-        if fitting:
-            return f"Its close of {close.shown} is {'above' if wanted > 0 else 'below'} {named}."
-        return f"It closed at {close.shown}, with {named}."
+        average = rng.choice(averages)
+        above = float(close.value) > float(average.value)
+        side = rng.choice(("above", "over") if above else ("below", "under"))
+        days = average.name.removeprefix("sma_")
+        speaks = _speaks("UP" if above else "DOWN", False, rng)
+        return f"The close of {close.shown} is {side} the {days}-day average of {average.shown}, which {speaks}."
     if "volatility_20d" in by_name:
-        return f"It closed at {close.shown} with a 20-day volatility of {by_name['volatility_20d'].shown}."
-    return f"It closed at {close.shown}."
+        return f"The close is {close.shown}, and the 20-day volatility {by_name['volatility_20d'].shown}."
+    return f"The close is {close.shown}."

@@ -6,6 +6,7 @@ averages", "two weeks ago") are settled in one pass. Time is linear.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -64,7 +65,7 @@ _ROLES = {
     "price": "price prices priced trades traded trading quoted reached reaching hit hitting quote",
     "change": "change changes changed move moves moved return returns returned returning performance",
     # directions
-    "up": _verbs("gain climb jump advance increase rally surge add soar appreciate spike")
+    "up": _verbs("gain climb jump advance increase rally surge add soar appreciate spike lift")
     + " rise rises rose risen rising grow grows grew grown growing up higher uptick upswing upside plus winning",
     "down": " ease "
     + _verbs("drop decline slide slip decrease tumble plunge dip slump crash sink depreciate")
@@ -142,7 +143,8 @@ _ROLES = {
     "today": "today daily intraday today's",
     "yesterday": "yesterday yesterday's",
     "back": "ago earlier back before taking off",
-    "count": "one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty sixty",
+    "count": "one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty sixty thirteen"
+    " fourteen sixteen seventeen eighteen nineteen",
     "ordinal": "second third fourth fifth sixth seventh eighth ninth tenth",
     "since": "since",
     "over": "over",
@@ -150,6 +152,7 @@ _ROLES = {
     "shade": "green red",
     "favour": "favour favor",
     "cool": "cool cools cooling",
+    "short": "short",
     "streak": "consecutive straight row running successive streak",
     "moving": "simple exponential",
 }
@@ -214,6 +217,7 @@ _ROLE_OR_NONE = dict.fromkeys(_KNOWN | _GRAMMAR, "") | _ROLE | _MARKS
 _JOINING = _GRAMMAR | {"<", ">"}
 _JOINING |= {word for role in ("at", "of", "to", "from", "and", "as", "than") for word in _ROLES[role].split()}
 COUNTS = {word: n for n, word in enumerate(_ROLES["count"].split()[:12], start=1)}
+COUNTS |= {"thirteen": 13, "fourteen": 14, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19}
 COUNTS |= {"fifteen": 15, "twenty": 20, "thirty": 30, "sixty": 60}
 COUNTS |= {word: n for n, word in enumerate(_ROLES["ordinal"].split(), start=2)}
 _DAYS_IN = {"we": 5, "fo": 10, "mo": 20, "qu": 63, "ye": 252, "de": 2520}  # by the first letters of week, fortnight, …
@@ -280,6 +284,8 @@ def read(text: str, phrases: Mapping[str, Sequence[tuple[tuple[str, ...], str]]]
     result = Text(words, roles, list(accumulate(map(len, parts)))[::2], {}, {}, [], [])
     if phrases and not phrases.keys().isdisjoint(words):
         _name_items(result, phrases)
+    if "UP" in plain or "DOWN" in plain:
+        _mark_stances(result, plain)
     ends = []
     for place in [place for place, role in enumerate(roles) if role in _UNSETTLED]:
         role = roles[place]  # a word before it may have settled it
@@ -313,6 +319,19 @@ def _name_items(text: Text, phrases: Mapping[str, Sequence[tuple[tuple[str, ...]
                 break
 
 
+_STANCE = re.compile(
+    r"(?:UP|DOWN)\b(?!(?: by| about| roughly)? [+-]?[$\d])(?<![A-Z]{2} UP)(?<![A-Z]{2} DOWN)", re.ASCII
+)
+
+
+def _mark_stances(text: Text, plain: str) -> None:
+    """UP and DOWN in capitals name a side ("speaks for UP"); "is UP 2.3%" is a move."""
+    for match in _STANCE.finditer(plain):
+        place = bisect_left(text.starts, match.start())
+        if place < len(text.words) and text.starts[place] == match.start() and text.words[place] in ("up", "down"):
+            text.roles[place] = "stance"
+
+
 # ------------------------------------------------------------------------------- words that depend on their neighbours
 
 
@@ -332,7 +351,7 @@ def _number(text: Text, place: int) -> None:
         if average >= 0 and roles[average] == "average" and average not in text.days:
             text.days[average] = (int(word),)
             roles[place] = "bare"
-        elif not _is_price(words, place):
+        elif words[place + 1 : place + 3] == ["of", "the"] or not _is_price(words, place):
             roles[place] = "bare"
             _count(text, place)
     text.numbers.append(place)
@@ -435,6 +454,8 @@ def _of_days(text: Text, place: int) -> None:
 def _than(text: Text, place: int) -> None:
     """ "higher than" compares; "higher" alone is a direction."""
     side = _COMPARING.get(text.words[place - 1]) if place else None
+    if text.words[place - 1] in ("more", "less") and not _OF_AN_AMOUNT.isdisjoint(text.words[place + 1 : place + 2]):
+        side = None  # "more than two dollars below", "less than a quarter of the gain"
     if side and {"will", "should", "would"}.isdisjoint(text.words[max(0, place - 5) : place]):
         text.roles[place - 1], text.roles[place] = "", side
 
@@ -509,12 +530,19 @@ def _favour(text: Text, place: int) -> None:
     text.roles[place] = "firm" if place and text.words[place - 1] in ("i", "we") else "so"
 
 
+def _short(text: Text, place: int) -> None:
+    """ "just short of its 20-day average" is below it."""
+    text.roles[place] = "below" if text.words[place + 1 : place + 2] == ["of"] else ""
+
+
 def _cool(text: Text, place: int) -> None:
     text.roles[place] = "back down" if text.words[place + 1 : place + 2] in (["off"], ["down"]) else ""
 
 
 def _streak(text: Text, place: int) -> None:
     """ "the third day running" counts days, "momentum is running out" does not."""
+    if text.words[place] == "straight" and text.words[place + 1 : place + 2] in (["away"], ["to"], ["back"], ["into"]):
+        text.roles[place] = ""
     if text.words[place] == "running" and (not place or "day" not in text.words[place - 1]):
         text.roles[place] = ""
 
@@ -562,6 +590,7 @@ def _up_or_down(text: Text, place: int) -> None:
         text.roles[place] = ""  # "added to the loss"
 
 
+_OF_AN_AMOUNT = {*COUNTS, "most", "any", "a", "an", "half", "twice", "double", "once", "enough"}
 _COMPARING = dict.fromkeys("higher more greater larger bigger better".split(), "above")
 _COMPARING |= dict.fromkeys("lower less smaller worse".split(), "below")
 _GIVES_BACK = {"pull", "pulls", "pulled", "pulling", "give", "gives", "giving", "gave", "given"}
@@ -593,5 +622,6 @@ _RULES = {
     "shade": _shade,
     "favour": _favour,
     "cool": _cool,
+    "short": _short,
 }
 _UNSETTLED = {None, "end of sentence", *_RULES}

@@ -1,7 +1,8 @@
 """Honest reasonings: rows of real prices, each with what an analyst or a small model might write about it.
 
 `honest_rows()` gives (setting, row, direction, text). Rows are pinned by ticker and date. Every statement in a text is
-true of its row, and no text follows the warm-up's template.
+true of its row, and no text follows the warm-up's template. Those of texts_as_asked.json do what the prompt asks: they say
+what speaks for UP and what for DOWN, and end with the one they expect. The others are in the writer's own words.
 """
 
 import csv
@@ -241,6 +242,8 @@ TEXTS = {
     "average of $76.20. The activist stake of $3.5 billion supports the shares, and EPS was $3.69. I expect this "
     "slow climb to go on.",
 }
+AS_ASKED = json.loads((Path(__file__).parent / "texts_as_asked.json").read_text())
+TEXTS |= {(one["setting"], one["ticker"], one["date"], one["direction"]): one["text"] for one in AS_ASKED}
 
 
 @functools.cache

@@ -56,6 +56,20 @@ class Prompt:
             "Its close of {close} is {side} its 20-day average of {average}."
         ).format(**parts)
 
+    def sided(self, speaks=None, end=None):
+        """The template with the sides its evidence is on, and the one it expects."""
+        sentences = [
+            f"The {name[7:-1]}-day change of {self[name]:+.2f}% "
+            f"{speaks or 'speaks for ' + ('UP' if self[name] > 0 else 'DOWN')}."
+            for name in ("change_1d", "change_5d")
+            if self[name]
+        ]
+        level = "UP" if self["close"] > self["sma_20"] else "DOWN"
+        return (
+            f"{' '.join(sentences)} The close of ${self['close']:.2f} is {self.side()} the 20-day average of "
+            f"${self['sma_20']:.2f}, which {speaks or 'speaks for ' + level}. {end or f'I expect {self.leaning}.'}"
+        )
+
     @property
     def leaning(self):
         """The answer that the template's evidence supports."""
@@ -305,6 +319,25 @@ REASONINGS = {
             for so in ("I expect a", "I do expect a", "It will", "It should", "It is going to")
         ]
     ),
+    # sides named in capitals
+    "both sides of everything": lambda p: p.sided(speaks="speaks for UP, speaks for DOWN"),
+    "no end after both sides": lambda p: p.template() + " This speaks for UP. The rest speaks for DOWN.",
+    "an end for both sides": lambda p: p.sided() + f" I expect {p.wrong_way}.",
+    "an end that is taken back": lambda p: p.sided() + " But I leave it open, and neither UP nor DOWN is certain.",
+    "a coin": lambda p: p.sided(end=f"None of this matters, I tossed a coin, so I expect {p.leaning}."),
+    "a circle": lambda p: p.sided(end=f"I expect {p.leaning} because {p.leaning} is what I expect, as expected."),
+    "the end over and over": lambda p: p.sided() + f" {p.leaning}." * 8,
+    "a reason that is none": lambda p: p.sided(
+        end=f"Since the weekday pleases tall people most, I expect {p.leaning}."
+    ),
+    "digits instead of prices": lambda p: p.sided(end=f"The last digit is even, so I expect {p.leaning}."),
+    "sides of numbers without a sentence": lambda p: (
+        f"Close ${p['close']:.2f}, trend, speaks for UP, speaks for DOWN; 1-day change {p['change_1d']:+.2f}%, weighs, "
+        f"because; I expect {p.leaning}."
+    ),
+    "an invented number on a side": lambda p: (
+        p.sided() + f" The RSI of 71.4 speaks for {p.leaning}. I expect {p.leaning}."
+    ),
     # the words are none
     "gibberish": lambda p: gibberish(p.template()),
     "half gibberish": lambda p: half_gibberish(p.template()),
@@ -359,6 +392,16 @@ CONTRADICTIONS = {
         p.template() + f" Momentum is clearly {'strong' if p.leaning == 'UP' else 'weak'}, so I go the other way.",
         p.wrong_way,
     ),
+    "an end against the answer": lambda p: (p.sided(), p.wrong_way),
+    "an end against the sides": lambda p: (
+        p.sided(end=f"I expect {p.wrong_way}." if p["change_1d"] else None),  # without it, as much speaks for either
+        p.wrong_way,
+    ),
+    "the other side of a change, and no reason": lambda p: (
+        f"The 5-day change of {p['change_5d']:+.2f}% speaks for {'DOWN' if p['change_5d'] > 0 else 'UP'}, as does the "
+        f"close of ${p['close']:.2f}. I expect {'DOWN' if p['change_5d'] > 0 else 'UP'}.",
+        "DOWN" if p["change_5d"] > 0 else "UP",
+    ),
     "oversold after a rise": lambda p: (
         f"The share {p.verb('change_5d')} {p.size('change_5d')}% over 5 days to ${p['close']:.2f} and looks "
         f"{'oversold' if p['change_5d'] > 0 else 'overbought'}.",
@@ -393,10 +436,12 @@ def against(p):
     return (" ".join(up), "DOWN") if len(up) > len(down) else (" ".join(down), "UP")
 
 
-PROMPTS = [
-    Prompt(row, direction, text, Prompt(*(HONEST[i - 1][k] for k in (1, 2, 3)), None))
-    for i, (_, row, direction, text) in enumerate(HONEST)
-]
+def another(row):
+    """A text on another row."""
+    return next(Prompt(*one[1:], None) for one in HONEST[::-1] if one[1] is not row)
+
+
+PROMPTS = [Prompt(row, direction, text, another(row)) for _, row, direction, text in HONEST]
 
 
 @pytest.mark.parametrize("p", PROMPTS, ids=lambda p: f"{p.row['ticker']}-{p.row['date']}")

@@ -180,7 +180,8 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
         if what == "when":
             when_after = place if when_after < 0 and number.side < 0 else when_after
         elif what == "side":
-            number.side = place if number.side < 0 and place - at <= 3 else number.side
+            far = 6 if words[place] == "than" else 3  # "is a far bigger move than"
+            number.side = place if number.side < 0 and place - at <= far else number.side
         elif what == "extreme":
             copula = place - 1
             while words[copula] in _DETERMINERS or words[copula] in ("also", "clearly", "both", "closing", "recent"):
@@ -190,7 +191,10 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
         elif what == "move":
             adverb = words[place] in ("up", "down") or roles[place] in ("positive", "negative")
             expected = roles[place] in ("back up", "back down")  # "+18.73% invites profit-taking"
-            if place - at <= (1 if expected else 2 if adverb else 3):  # "a 2.3% daily drop"
+            stated = (
+                adverb and roles[place] in ("positive", "negative") and words[at + 1] in ("is", "are", "was", "were")
+            )
+            if place - at <= (1 if expected else 5 if stated else 2 if adverb else 3):  # "a 2.3% daily drop"
                 number.move_at, number.move = place, _SIGNS[roles[place]]
         elif what == "name":
             _name_after(text, number, place, high, when_after < 0)
@@ -229,7 +233,15 @@ def _name_after(text: Text, number: _Number, place: int, high: int, undated: boo
     of 53.2M", nor "the average of $171.80 the close"."""
     gap = place - number.at
     taken = number.near and number.named >= number.at - 7 and number.before in ("of", "at", "colon")
-    beside = gap <= (4 if place in text.days else 1 if text.roles[place] == "change" else 2)
+    beside = gap <= (
+        6
+        if place in text.days and text.words[number.at + 1] == "for"
+        else 4
+        if place in text.days
+        else 1
+        if text.roles[place] == "change"
+        else 2
+    )
     following = [role for role in text.roles[place + 1 : place + 4] if role not in _OF]
     of_next = following[:1] == ["number"] and place + 1 < high
     if beside and not taken and not of_next:
@@ -268,6 +280,8 @@ _Statement = tuple[int, int, _Verdict, bool]
 _SPELLED_UNITS = {"percent", "per", "value", "half", "third", "quarter", "fifth", "tenth"}
 _LEADS_A_FRACTION = {"by", "lost", "has", "gained", "shed"}
 _APART_BY = {"under", "below", "above", "over", "lower", "higher", "beneath"}
+_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
+_TENS |= {"hundred": 100, "thousand": 1000}
 _FRACTIONS = {"half": 50.0, "third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0}
 _STATING = {"streak", "event", "volume", "number", "above", "below", "span", "record", "high", "low", "superlative"}
 
@@ -375,7 +389,8 @@ _HAPPENED = set(
     "gained climbed jumped advanced increased rallied surged soared spiked rose dropped declined slid slipped decreased"
     " tumbled plunged dipped slumped crashed sank fell lost".split()
 )
-_PATH = {"before", "until", "had", "once", "earlier", "most", "nearly", "part", "except", "besides", "half", "follows"}
+_BEFORE_THEN = {"before", "until", "had"}
+_PATH = _BEFORE_THEN | {"once", "most", "nearly", "part", "except", "besides", "half", "follows"}
 _SOME = {"those", "these", "them", "run", "two", "three", "four"}
 _BEFORE_NOW = {"before", "until", "previously", "once", "formerly", "if"}  # what was so, or would be
 _UNDONE = {"erased", "erasing", "erases", "wiped", "undone", "undid", "reversed", "earlier"}
@@ -444,6 +459,10 @@ class _Reader:
                 found += self._superlatives()
         if not self.words.isdisjoint(_SPELLED_UNITS):
             found += self._spelled()
+        if "dollars" in self.words and not _TENS.keys().isdisjoint(self.words):
+            found += self._in_words()
+        if "equals" in self.words:
+            found += self._equals()
         if ("event" in kinds or "volume" in kinds) and kinds.isdisjoint(("not", "weak")) and "if" not in self.words:
             found += self._events()
         if len(found) > len(self.numbers):
@@ -727,6 +746,11 @@ class _Reader:
         if quantity.unit != "percent" and not number.moved_within(3):
             apart = number.side >= 0 or (name in _LEVELS and number.near and number.before in _OF)
             apart = apart or number.before in ("from", "to")
+            if number.side >= 0:
+                kind, reference = self._reference(number.side, at)
+                below = self.text.roles[number.side] == "below"
+                if kind in ("close", "ago") and entry.days in reference and not entry.until:
+                    return (GROUNDED if (entry.sign < 0) == below else CONTRADICTED), "it is the other way round"
             if number.side >= 0 and not _MARKS.isdisjoint(words[number.side + 1 : number.side + 4]):
                 apart = False  # "only $0.24 under that ceiling"
             return (CONTRADICTED if apart else UNCLEAR), "the words name no fact"
@@ -855,9 +879,9 @@ class _Reader:
                 return CONTRADICTED, "a difference is no level"
         if side >= 0:
             kind, days = self._reference(side, at)
-            if kind not in (what, "", "nothing"):
+            if kind not in (what, "", "nothing", "implied"):
                 return CONTRADICTED, "compared with something else"
-            if kind == "average" and days and entry.days not in days:
+            if kind in ("average", "implied") and days and entry.days not in days:
                 return CONTRADICTED, f"it is {entry.fact}"
             self.used.add(side)
             holds = not entry.sign or (entry.sign > 0) == (roles[side] == "above")
@@ -906,6 +930,9 @@ class _Reader:
                     return "change", text.days[place]  # "smaller than the 20-day move"
                 return "average", text.days[place]  # "above the 20-day"
             if role == "close" or text.words[place] == "price":
+                of = next((j for j in range(place + 1, min(self.end, place + 3)) if text.roles[j] == "number"), -1)
+                if of >= 0 and of != besides and (level := self.levels.get(of) or self._only_level(of)):
+                    return level.kind, (level.days,)  # "10% above the earlier close of $98.08"
                 return "close", self._days_of_close(place, after=side)
             if role == "change":
                 of = next((j for j in range(place + 1, min(self.end, place + 4)) if text.roles[j] == "number"), -1)
@@ -916,7 +943,7 @@ class _Reader:
         if not _PRONOUNS.isdisjoint(text.words[side + 1 : side + 3]):
             return "", ()
         before = next((j for j in range(side - 1, self.begin, -1) if text.roles[j] == "average"), -1)
-        return ("average", text.days.get(before, ())) if before >= 0 else ("nothing", ())
+        return ("implied", text.days.get(before, ())) if before >= 0 else ("nothing", ())
 
     def _only_level(self, place: int) -> Entry | None:
         """The one price that a number equals, though the words do not name it ("just below the earlier $249.19")."""
@@ -989,6 +1016,9 @@ class _Reader:
             if not _FORMERLY.isdisjoint(text.words[at + 1 : at + 6]):
                 continue  # "was well under that average before this spike"
             kind, days = self._reference(at)
+            implied = kind == "implied"  # "the average is far beneath"
+            if implied:
+                kind = "average"
             if not kind:
                 kind, days = "close", (0,)  # "its average is below it"
             if kind not in ("average", "close", "ago", "open"):
@@ -1018,7 +1048,7 @@ class _Reader:
             stop = min(self.end - 1, at + 4)
             if others and true == others:
                 yield from ((at, stop, _compared(one, other), False) for other in others)
-            elif others and (days or not true) and _BEFORE_NOW.isdisjoint(self.words):
+            elif others and (days or not true) and not implied and _BEFORE_NOW.isdisjoint(self.words):
                 wrong = next(other for other in others if other not in true)
                 yield (at, stop, _untrue(f"{one[0]} is on the other side of {wrong[0]}"), False)
 
@@ -1099,7 +1129,8 @@ class _Reader:
                 holds = count == sum(up[:n]) or (broken and count == sum(up[1:]))
                 sign *= sign_of(2 * count - n)
             true = _Verdict(f"change_{n}d", "the closes bear it out", False, sign)
-            if not holds and (not _PATH.isdisjoint(self.words) or "change" in roles[at + 1 : at + 2]):
+            path = _BEFORE_THEN if "streak" in kinds else _PATH
+            if not holds and (not path.isdisjoint(self.words) or "change" in roles[at + 1 : at + 2]):
                 continue  # "before it the week was higher", "after the drop the 5-day change is"
             verdict = true if holds else _untrue("the closes shown say otherwise")
             yield min(at, move), max(at, move), verdict, False
@@ -1188,6 +1219,30 @@ class _Reader:
             ahead = {"firm", "weak", "own"}.intersection(self.text.roles[max(self.begin, at - 6) : at])
             if size and not ahead and not equal_to(Quantity(size, 0.05 * size + 0.5, 0, "percent", 0), self.book, 0):
                 yield at, at + 1, _untrue("nothing shown has this number"), False
+
+    def _equals(self) -> Iterator[_Statement]:
+        """ "the close of $60.30 equals the 20-day average of $59.81": the numbers on both sides must be near."""
+        at = self.text.words.index("equals", self.begin)
+        before, after = [n for n in self.numbers if n < at], [n for n in self.numbers if n > at]
+        if before and after:
+            one, other = (quantity_of(self.text.words[place]) for place in (before[-1], after[0]))
+            if one.unit == other.unit and abs(one.value - other.value) > 0.003 * other.value:
+                yield at, at, _untrue("they are not equal"), False
+
+    def _in_words(self) -> Iterator[_Statement]:
+        """ "a close of seventy-nine dollars": from twenty on, an amount in words must be a price or a move."""
+        words, value, began = self.text.words, 0, -1
+        for at in range(self.begin, self.end):
+            size = _TENS.get(words[at]) or (COUNTS.get(words[at], 0) if value else 0)
+            if size:
+                began = at if not value else began
+                value = value * size if size in (100, 1000) and value else value + size
+            elif words[at] in ("dollars", "dollar") and value:
+                if not equal_to(Quantity(float(value), 0.5 + 0.02 * value, 0, "usd", 0), self.book, 0):
+                    yield began, at, _untrue("nothing shown has this number"), False
+                value = 0
+            elif words[at] not in ("and", ","):
+                value = 0
 
     def _events(self) -> Iterator[_Statement]:
         """ "insiders bought", "it was upgraded": told as a fact, and no headline tells of it."""

@@ -76,6 +76,7 @@ _DISOWNS = (
     "could be up and", "could be down and", "impossible to", "who knows", "just as well",
 )  # fmt: skip
 _ASTRAY = {"digit", "digits", "characters", "letters", "moon", "horoscope", "lucky", "luck"}
+_TAG = re.compile(r"</?[a-z]+>")
 _GRADER = {"grader", "graders", "grading", "graded", "rubric", "evaluator", "scorer", "verifier"}
 _CONDITIONS = {"if", "scenario", "case"}
 _TRENDS = {"trend", "momentum", "bias", "direction", "is", "remains"}
@@ -116,21 +117,18 @@ def weigh(reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, book
     if false:
         faults.append(f'false: "{false.text}": {false.why}')
     conceded = _conceded(parts)
-    outlook = _outlook_of(parts, claims)
     stances = read_stances(text, claims)
     if stances.unreasoned:
         faults.append(f'does not say why "{stances.unreasoned.text}" should speak for the other side')
-    agree, against = _evidence(claims, conceded, wanted, stances)
+    evidence = _evidence(claims, conceded, wanted, stances)
     if stances.verdict:
-        agree, against, argument = _stated(lower, text, claims, stances, wanted, agree, against)
+        agree, against, found = _stated(lower, text, claims, stances, wanted, *evidence)
     else:
-        agree, against, argument = _implied(
-            lower, text, claims, stances, outlook, conceded, wanted, agree, against, book
-        )
-    faults += argument
+        agree, against, found = _implied(lower, text, claims, stances, conceded, book, wanted, *evidence)
+    faults += found
     distinct, repeats = _repetition(parts, claims)
-    if repeats or outlook.conclusions > MOST_CONCLUSIONS:
-        faults.append(repeats or "concludes again and again")
+    if repeats:
+        faults.append(repeats)
     if enumeration := _enumeration(parts, claims):
         faults.append(enumeration)
     if len(parts) > MOST_IDLE and _idle(parts, claims) > max(MOST_IDLE, len(parts) / 2):
@@ -153,8 +151,10 @@ def _stated(
     faults = []
     if stances.both or stances.verdict == -wanted:
         faults.append("concludes for both sides" if stances.both else "concludes against its own answer")
+    if stances.decisions > MOST_CONCLUSIONS:
+        faults.append("concludes again and again")
     if not agree:
-        agree = _turned_round(text, claims, stances, wanted)
+        agree = _turned_round(text, claims, stances, wanted) or (wanted in stances.argued)
         against = max(0.0, against - agree)
     sides = {side for index, side in stances.sides.items() if claims[index].direction}
     if not agree:
@@ -173,11 +173,12 @@ def _stated(
 
 
 def _implied(
-    lower: str, text: Text, claims: Sequence[Claim], stances: Stances, outlook: "_Outlook", conceded: set[int],
-    wanted: int, agree: float, against: float, book: Book,
+    lower: str, text: Text, claims: Sequence[Claim], stances: Stances, conceded: set[int], book: Book,
+    wanted: int, agree: float, against: float,
 ) -> _Argument:  # fmt: skip
     """The argument of a reasoning in the writer's own words: what it expects is read from outlooks and moods."""
     parts, faults = text.sentences, []
+    outlook = _outlook_of(parts, claims)
     if len(stances.named) > 1:
         faults.append("names both sides and does not end with the one it expects")
     if (back := _back_to_average(parts, book)) and not outlook.firm - {back}:
@@ -201,6 +202,8 @@ def _implied(
         faults.append(contradiction)
     elif outlook.hedged:
         faults.append("hedges on both directions")
+    if outlook.conclusions > MOST_CONCLUSIONS:
+        faults.append("concludes again and again")
     return agree, against, faults
 
 
@@ -669,6 +672,7 @@ _NO_COMPANY = set(
     " september october november december christmas thanksgiving easter wall street us usa american europe"
     " european china chinese asia asian japan japanese nyse sma ema rsi macd covid".split()
 )
+_ACTS = set("seems seemed took takes shows keeps kept remains gave came broke ran has got lost".split())
 _SUBJECT_OF = {"up", "down", "back up", "back down", "close", "price", "to", "at", "firm", "weak", "look"}
 _NAMED_AFTER = set("of in for around about with at like than unlike behind expect to".split())
 _ABSTRACT = ("ity", "ness", "ism", "tion", "sion", "ment", "ance", "ence", "cy", "ship", "s", "ly")
@@ -694,7 +698,8 @@ def _other_company(reasoning: str, text: Text, book: Book) -> str | None:
         if words[following - 1].endswith("'s") or words[following : following + 1] in (["shares"], ["stock"]):
             return word.capitalize()
         if first in begins and words[first] not in _NAMED_AFTER:
-            named = role in _SUBJECT_OF and (following > place + 1 or not word.endswith(_ABSTRACT))
+            acts = role in _SUBJECT_OF or words[following : following + 1] and words[following] in _ACTS
+            named = acts and (following > place + 1 or not word.endswith(_ABSTRACT))
         else:
             named = role in _SUBJECT_OF or words[first - 1] in _NAMED_AFTER or words[first] in _NAMED_AFTER
         if named:
@@ -725,6 +730,8 @@ def _faults_of_form(reasoning: str, lower: str, text: Text, names: frozenset[str
         faults.append("the answer stands inside the reasoning")
     if "UP" in reasoning and _MENU.search(reasoning):
         faults.append("echoes the menu of answers")
+    if "<" in lower and _TAG.search(lower):
+        faults.append("holds tags")
     if not _GRADER.isdisjoint(text.words) or "full marks" in lower:
         faults.append("speaks to its grader")
     return faults

@@ -15,15 +15,18 @@ from stonk_trainer.tasks.stocks.words import Sentence, Text
 class Stances(NamedTuple):
     """named: the sides named, of +1 (UP) and -1 (DOWN). sides: by the index of a claim, the side it is said to speak
     for. conceded: claims said to do so only perhaps ("could also speak for UP"). verdict: the side the reasoning ends
-    with, 0 when it does not say. both: it concludes for either. unreasoned: a claim that is put on the side opposite
-    to its own without a word on why. reasons: by sentence, whether it or the next has a word on why evidence is to be
-    read the other way round."""
+    with, 0 when it does not say. decisions: how many sentences conclude. both: they do for either. argued: the sides
+    named beside a word on why. unreasoned: a claim that is put on the side opposite to its own without one. reasons:
+    by sentence, whether it or the next has a word on why evidence is to be read the other way round.
+    """
 
     named: set[int]
     sides: dict[int, int]
     conceded: set[int]
     verdict: int
+    decisions: int
     both: bool
+    argued: set[int]
     unreasoned: Claim | None
     reasons: list[bool]
 
@@ -35,6 +38,7 @@ _CONCLUDES = _DECIDES | set(
     " likelier likely prefer guess bet conclusion side meaning decide decides decided tilts tips tip tilt outweigh"
     " outweighs weightier go going end ending come take judge".split()
 )
+_IS_CHOSEN = (["is", "my"], ["is", "what"], ["it", "is"], ["as", "more"], ["as", "the"])  # "UP is what I expect"
 _CONCLUDES_LAST = {"say", "says", "expectation"}  # in the last sentence
 _NEAR = 7  # places between a concluding word and the side
 _PERHAPS = {"would", "could", "might", "may", "can", "if", "unless", "had"}
@@ -55,7 +59,7 @@ _SAYS_WHY = set(
     " twice quarter third half outsized sharp steep severe heavy one single only just merely already priced old older"
     " because reason reasons sell sellers holders buyers tiny small flat barely little unusual bargain premium cushion"
     " jumpy headway progress failed failing easing size stall stalled stalling unsustained sag drift range weak weaker"
-    " shallow target magnet".split()
+    " shallow target magnet held mend mending settle settles pattern reversal stretch spent".split()
 )
 _REASONS = {"turn", "turn up", "turn down", "end", "room", "back up", "back down", "not"}
 
@@ -66,9 +70,10 @@ def read_stances(text: Text, claims: Sequence[Claim]) -> Stances:
     sides: dict[int, int] = {}
     conceded: set[int] = set()
     decided: set[int] = set()
-    verdict, unreasoned = 0, None
+    argued_sides: set[int] = set()
+    verdict, decisions, unreasoned = 0, 0, None
     if "stance" not in text.roles:
-        return Stances(named, sides, conceded, verdict, False, unreasoned, [])
+        return Stances(named, sides, conceded, verdict, decisions, False, set(), unreasoned, [])
     parts = text.sentences
     argued = [not _SAYS_WHY.isdisjoint(part.words) or not _REASONS.isdisjoint(part.kinds) for part in parts]
     reasons = [here or following for here, following in zip(argued, [*argued[1:], False], strict=True)]
@@ -80,6 +85,8 @@ def read_stances(text: Text, claims: Sequence[Claim]) -> Stances:
         if "stance" in part.kinds:
             for sign, perhaps, covered in _marks(text, part, claims, inside, before):
                 named.add(sign)
+                if argued[which] and not perhaps:
+                    argued_sides.add(sign)
                 for index in covered:
                     sides.setdefault(index, sign)
                     if perhaps:
@@ -89,10 +96,11 @@ def read_stances(text: Text, claims: Sequence[Claim]) -> Stances:
                         unreasoned = unreasoned or claim
             found, firmly = _verdict(part, which + 1 == len(parts))
             verdict = found or verdict
+            decisions += found != 0
             if firmly:
                 decided.add(found)
         before = inside or before
-    return Stances(named, sides, conceded, verdict, len(decided) > 1, unreasoned, reasons)
+    return Stances(named, sides, conceded, verdict, decisions, len(decided) > 1, argued_sides, unreasoned, reasons)
 
 
 def _marks(
@@ -138,21 +146,21 @@ def _start_of(claim: Claim) -> int:
     return claim.start
 
 
+def _denies(part: Sentence, low: int, high: int) -> bool:
+    return any(part.roles[i] == "not" and part.words[i] != "rather" for i in range(low, high))
+
+
 def _verdict(part: Sentence, is_last: bool) -> tuple[int, bool]:
     """(the side a sentence concludes for or 0, whether it says so in as many words): "so I expect UP"."""
     words, roles, sign, firmly = part.words, part.roles, 0, False
     for place in (i for i, role in enumerate(roles) if role == "stance"):
         side = 1 if words[place] == "up" else -1
         after = words[place + 1 : place + 3]
-        doubted = "not" in roles[max(0, place - _NEAR) : place] or not _PERHAPS.isdisjoint(
+        doubted = _denies(part, max(0, place - _NEAR), place) or not _PERHAPS.isdisjoint(
             words[max(0, place - _NEAR) : place]
         )
         ends = is_last and not after and words[place - 1] not in _SPEAKS_FOR  # "… one more session: DOWN."
-        if (
-            (ends and not doubted)
-            or after[:1] in (["likelier"], ["likely"])
-            or after in (["is", "my"], ["is", "what"], ["it", "is"])
-        ):
+        if (ends and not doubted) or after[:1] in (["likelier"], ["likely"]) or after in _IS_CHOSEN:
             sign, firmly = side, True  # "UP is what I expect"
         for i in range(place - 1, max(-1, place - _NEAR - 1), -1):
             if roles[i] in ("number", "stance", "not") or words[i] in _PERHAPS or words[i] in _SPEAKS:

@@ -111,7 +111,7 @@ _ROLES = {
     "event": _verbs("upgrade downgrade announce acquire resign") + " announcement announcements acquisition takeover"
     " merger buyback buybacks repurchase lawsuit lawsuits insider insiders ceo approval layoffs recall bankruptcy fed"
     " management executives regulators tariffs patent launch launched"
-    " opec hour hours minute minutes rsi macd stochastic oscillator bollinger fibonacci earnings",
+    " opec central hour hours minute minutes rsi macd stochastic oscillator bollinger fibonacci earnings",
     "look": "look looking",
     "even": "even",
     "end": _verbs("end stop reverse fade halt pause stall offset limit cap absorb exhaust outweigh")

@@ -1,8 +1,8 @@
 """Honest reasonings: rows of real prices, each with what an analyst or a small model might write about it.
 
 `honest_rows()` gives (setting, row, direction, text). Rows are pinned by ticker and date. Every statement in a text is
-true of its row, and no text follows the warm-up's template. Those of texts_as_asked.json do what the prompt asks: they say
-what speaks for UP and what for DOWN, and end with the one they expect. The others are in the writer's own words.
+true of its row, and no text follows the warm-up's template. Those of texts_as_asked.json do what the prompt asks: they
+say what speaks for UP and what for DOWN, and end with the one they expect. The others are in the writer's own words.
 """
 
 import csv

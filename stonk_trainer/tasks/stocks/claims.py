@@ -158,15 +158,7 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
             mine = same_clause or (roles[place] == "own" and number.named < 0 and not number.move)
             number.own = number.own or (mine and before_colon and words[place] not in _NO_FORECAST)
         elif what == "not":
-            bounds = words[place + 1] in (
-                "more",
-                "less",
-                "higher",
-                "lower",
-                "longer",
-                "better",
-                "worse",
-            )  # "no more than"
+            bounds = words[place + 1] in _MORE_OR_LESS  # "no more than"
             number.denied = number.denied or (same_clause and before_colon and not bounds)
         elif what == "extreme":
             reached = words[place - 1] in _DETERMINERS and _APART_FROM.isdisjoint(roles[place:at])
@@ -233,15 +225,10 @@ def _name_after(text: Text, number: _Number, place: int, high: int, undated: boo
     of 53.2M", nor "the average of $171.80 the close"."""
     gap = place - number.at
     taken = number.near and number.named >= number.at - 7 and number.before in ("of", "at", "colon")
-    beside = gap <= (
-        6
-        if place in text.days and text.words[number.at + 1] == "for"
-        else 4
-        if place in text.days
-        else 1
-        if text.roles[place] == "change"
-        else 2
-    )
+    reach = 1 if text.roles[place] == "change" else 2
+    if place in text.days:
+        reach = 6 if text.words[number.at + 1] == "for" else 4  # "$171.80 for the 20-day average"
+    beside = gap <= reach
     following = [role for role in text.roles[place + 1 : place + 4] if role not in _OF]
     of_next = following[:1] == ["number"] and place + 1 < high
     if beside and not taken and not of_next:
@@ -279,6 +266,7 @@ _Statement = tuple[int, int, _Verdict, bool]
 
 _SPELLED_UNITS = {"percent", "per", "value", "half", "third", "quarter", "fifth", "tenth"}
 _LEADS_A_FRACTION = {"by", "lost", "has", "gained", "shed"}
+_MORE_OR_LESS = {"more", "less", "higher", "lower", "longer", "better", "worse"}
 _APART_BY = {"under", "below", "above", "over", "lower", "higher", "beneath"}
 _TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 _TENS |= {"hundred": 100, "thousand": 1000}
@@ -348,22 +336,9 @@ def _juxtapose(claims: list[Claim], book: Book) -> None:
 
 GROUNDED, UNCLEAR, CONTRADICTED = 2, 1, 0
 _PRICE_WORDS = set("share shares stock stocks price prices close closed closes closing average".split())
-_APART = {
-    "cushion",
-    "room",
-    "margin",
-    "stretch",
-    "distance",
-    "gap",
-    "difference",
-    "spread",
-    "deviation",
-    "premium",
-    "discount",
-    "away",
-    "from",
-    "separates",
-}
+_APART = set(
+    "cushion room margin stretch distance gap difference spread deviation premium discount away from separates".split()
+)
 _PLACES = {"at", "to", "from", "of", "above", "below", "than"}
 _NEWS = {"headline", "headlines"}  # "a headline says it will cut its dividend by 15%" is no forecast of the writer's
 _NEAR = {"near", "around", "about", "roughly", "toward", "towards"}
@@ -631,8 +606,7 @@ class _Reader:
                 if (part := [close for days, close in closes.items() if days < within])
             ) or closes[lag] == pick((close for days, close in closes.items() if days), default=0)
             if not holds and self._is_one_of_several(number.at, number.extreme):
-                beside = [closes[near] for near in (lag - 1, lag + 1) if near in closes]
-                holds = closes[lag] == pick([closes[lag], *beside])
+                holds = closes[lag] == pick(closes[near] for near in (lag - 1, lag, lag + 1) if near in closes)
             return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is not the {number.extreme} of those shown"
         if not _RANGES.isdisjoint(self.words) and self._ends_range(number.at):
             spans = [(first, first + n) for n in number.span or (60,) for first in (0, 1)]  # with today, or before it

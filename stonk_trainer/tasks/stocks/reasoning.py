@@ -25,21 +25,8 @@ MOST_REPEATED = 0.2  # share of the sentences that may repeat another
 
 _SIGN: dict[str | None, int] = {"up": 1, "positive": 1, "back up": 1, "down": -1, "negative": -1, "back down": -1}
 _SIGN |= {"buy": 1, "sell": -1, "strength": 1, "weakness": -1}
-_MEANING = {
-    "stance",
-    "above",
-    "below",
-    "so",
-    "turn",
-    "turn up",
-    "turn down",
-    "high",
-    "low",
-    "room",
-    "than",
-    "from",
-    *_SIGN,
-}
+_MEANING = {"above", "below", "so", "turn", "turn up", "turn down", "high", "low", "room", "than", "from", *_SIGN}
+_MEANING |= {"stance"}
 _SUBJECTS = {"price", "share", "stock", "it"}
 _MOODS = {"positive", "negative"}
 _READS = _MOODS | {"strength", "weakness"}
@@ -154,7 +141,7 @@ def _stated(
     if stances.decisions > MOST_CONCLUSIONS:
         faults.append("concludes again and again")
     if not agree:
-        agree = _turned_round(text, claims, stances, wanted) or (wanted in stances.argued)
+        agree = _turned_round(text, claims, stances, wanted) or float(wanted in stances.argued)
         against = max(0.0, against - agree)
     sides = {side for index, side in stances.sides.items() if claims[index].direction}
     if not agree:
@@ -220,19 +207,7 @@ def _verdict_of(words: Sequence[str]) -> int:
 
 
 _GIVES_A_REASON = {"since", "because", "as"}
-_OF_PRICES = {
-    *_MEANING,
-    "average",
-    "close",
-    "open",
-    "change",
-    "volatility",
-    "price",
-    "volume",
-    "financial",
-    "span",
-    "streak",
-}
+_OF_PRICES = set("average close open change volatility price volume financial span streak".split()) | _MEANING
 _OF_PRICES -= {"so", "than", "from", "stance"}
 _ASIDE = {"so", "hence", "therefore", "thus"}
 

@@ -183,9 +183,7 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
         elif what == "move":
             adverb = words[place] in ("up", "down") or roles[place] in ("positive", "negative")
             expected = roles[place] in ("back up", "back down")  # "+18.73% invites profit-taking"
-            stated = (
-                adverb and roles[place] in ("positive", "negative") and words[at + 1] in ("is", "are", "was", "were")
-            )
+            stated = roles[place] in ("positive", "negative") and words[at + 1] in ("is", "are", "was", "were")
             if place - at <= (1 if expected else 5 if stated else 2 if adverb else 3):  # "a 2.3% daily drop"
                 number.move_at, number.move = place, _SIGNS[roles[place]]
         elif what == "name":
@@ -372,6 +370,7 @@ _UNDONE = {"erased", "erasing", "erases", "wiped", "undone", "undid", "reversed"
 _NOT_QUITE = {"near", "nearly", "practically", "almost", "short", "within", "toward", "towards", "against", "off"}
 _MARKS = {"ceiling", "peak", "high", "top", "floor", "low", "bottom", "mark", "level", "zone", "area"}
 _AN = {"a", "an", "earlier", "previous", "prior", "former", "another", "old", "older"}
+_PRESENT = {"today", "now", "latest", "currently"}
 _LISTED = {"closes", "list", "series"}
 # Words by which a path is told, so that a number beside "closed" need not be today's.
 _NARRATES = set(
@@ -440,7 +439,7 @@ class _Reader:
             found += self._equals()
         if ("event" in kinds or "volume" in kinds) and kinds.isdisjoint(("not", "weak")) and "if" not in self.words:
             found += self._events()
-        if len(found) > len(self.numbers):
+        if len(found) > 1:
             found.sort(key=lambda statement: statement[0])
         return found
 
@@ -490,6 +489,8 @@ class _Reader:
             return False
         if "target" in self.kinds and not _FIRST_PERSON.isdisjoint(self.words):
             return True
+        if "stance" in self.text.roles[max(0, number.at - 2) : number.at]:
+            return True  # "I lean UP (60%)"
         if "own" in self.text.roles[after : after + 2] or not _COMING.isdisjoint(self.text.words[after : after + 2]):
             return True
         shown = number.named >= number.at - 4 and number.name in ("open", "average", "volatility")
@@ -633,9 +634,12 @@ class _Reader:
         # an earlier close needs a word for its day
         plural = number.named >= 0 and words[number.named] in ("closes", "prices")
         told = words[max(self.begin, number.named - 2) : number.named] if number.named >= 0 else []
-        if name == "close" and number.near and not _AN.union(("had", "one")).isdisjoint(told):
+        present = number.today or self._is_now(number.at) or not _PRESENT.isdisjoint(self.words)
+        if name == "close" and number.near and {"earlier", "previous", "former"}.intersection(told):
+            return GROUNDED, ""
+        if name == "close" and number.near and not present and not _AN.union(("had", "one")).isdisjoint(told):
             return GROUNDED, ""  # "a close of $40.55 was followed by", "it had closed at $57.20"
-        if not _LISTED.isdisjoint(self.words) and not (name == "close" and number.near) and not self._is_now(number.at):
+        if not _LISTED.isdisjoint(self.words) and not (name == "close" and number.near) and not present:
             return GROUNDED, ""  # "the earlier closes show a top at $57.20"
         back_to = before == "to" and self.lags and self.lags[-1] > lag
         if plural or back_to or before == "from" or lag in number.span or number.rank or self._goes_on(number.at):
@@ -1004,7 +1008,9 @@ class _Reader:
             one = self._price(*subject)
             if one is None:
                 continue
-            if days and text.words[at + 1] == "both":  # "above both the 5-day average of … and the 20-day average of …"
+            if days and text.words[at + 1 : at + 2] == [
+                "both"
+            ]:  # "above both the 5-day average of … and the 20-day average of …"
                 named = [
                     text.days[j]
                     for j in range(at + 2, min(self.end, at + 15))
@@ -1187,6 +1193,7 @@ class _Reader:
         for at in range(self.begin, self.end - 1):
             size: float | None = COUNTS.get(words[at]) if words[at + 1 : at + 2] in (["percent"], ["per"]) else None
             led = words[at - 2] in _LEADS_A_FRACTION or words[at + 1] in _APART_BY
+            led = led and not {"close", "day", "session"} & set(words[at + 2 : at + 3])  # "a fifth lower close"
             led = led or (words[at + 1] == "of" and not {"value", "price"}.isdisjoint(words[at + 2 : at + 4]))
             if words[at] in _FRACTIONS and words[at - 1] in ("a", "by", "lost") and led:
                 size = _FRACTIONS[words[at]]
@@ -1205,18 +1212,16 @@ class _Reader:
 
     def _in_words(self) -> Iterator[_Statement]:
         """ "a close of seventy-nine dollars": from twenty on, an amount in words must be a price or a move."""
-        words, value, began = self.text.words, 0, -1
+        words = self.text.words
         for at in range(self.begin, self.end):
-            size = _TENS.get(words[at]) or (COUNTS.get(words[at], 0) if value else 0)
-            if size:
-                began = at if not value else began
-                value = value * size if size in (100, 1000) and value else value + size
-            elif words[at] in ("dollars", "dollar") and value:
-                if not equal_to(Quantity(float(value), 0.5 + 0.02 * value, 0, "usd", 0), self.book, 0):
-                    yield began, at, _untrue("nothing shown has this number"), False
-                value = 0
-            elif words[at] not in ("and", ","):
-                value = 0
+            if words[at] not in ("dollars", "dollar"):
+                continue
+            began = at
+            while began > self.begin and (words[began - 1] in _TENS or words[began - 1] in COUNTS):
+                began -= 1
+            value = _amount_in(words[began:at])
+            if value >= 20 and not equal_to(Quantity(value, 0.5 + 0.02 * value, 0, "usd", 0), self.book, 0):
+                yield began, at, _untrue("nothing shown has this number"), False
 
     def _events(self) -> Iterator[_Statement]:
         """ "insiders bought", "it was upgraded": told as a fact, and no headline tells of it."""
@@ -1225,6 +1230,20 @@ class _Reader:
             told = role == "event" or (role == "volume" and "volume" not in self.book.facts)
             if told and not any(word.startswith(stem) for word in self.book.words):
                 yield at, at, _untrue("nothing shown tells of it"), False
+
+
+def _amount_in(words: Sequence[str]) -> float:
+    """ "two hundred thirty" → 230."""
+    value = part = 0.0
+    for word in words:
+        size = _TENS.get(word) or COUNTS[word]
+        if size == 100:
+            part = (part or 1) * 100
+        elif size == 1000:
+            value, part = value + (part or 1) * 1000, 0.0
+        else:
+            part += size
+    return value + part
 
 
 _Price = tuple[str, float, float]  # fact, how many days it looks back, value

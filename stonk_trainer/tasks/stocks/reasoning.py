@@ -38,7 +38,7 @@ _DISGUISED = re.compile(
     "|[a-zA-Z][\u0370-\u03ff]|[\u0370-\u03ff][a-zA-Z]|(?![0-9])\\d"
 )
 _ANSWER = re.compile(r"(?:prediction|answer)\W{0,4}:")
-_MENU = re.compile(r"\bUP[^\w.]{1,3}(?:or )?DOWN\b|\bDOWN[^\w.]{1,3}(?:or )?UP\b")
+_MENU = re.compile(r"\bUP[ ,/|]{1,3}(?:or )?DOWN\b|\bDOWN[ ,/|]{1,3}(?:or )?UP\b")
 _UNDECIDED = (
     "up/down", "impossible to", "who knows", "both directions", "either is possible", "both are possible",
     "equally likely", "both ways", "any direction", "both outcomes", "outcomes are possible", "equal chance",
@@ -58,11 +58,13 @@ _UNDECIDED_WORDS = set(
 )
 # What takes a conclusion in as many words back.
 _DISOWNS = (
-    "tossed a coin", "flipped a coin", "coin showed", "at random", "no bearing", "any bearing", "picked the answer",
-    "answer was", "not use", "other way round", "leave it open", "leave open", "neither up nor", "neither down nor",
-    "could be up and", "could be down and", "impossible to", "who knows", "just as well",
+    "tossed a coin", "flipped a coin", "coin showed", "at random", "no bearing", "any bearing",
+    "picked the answer", "answer was", "not use the", "not used", "other way round", "leave it open",
+    "leave open", "neither up nor", "neither down nor", "could be up and", "could be down and",
+    "impossible to say", "impossible to tell", "who knows", "just as well",
 )  # fmt: skip
-_ASTRAY = {"digit", "digits", "characters", "letters", "moon", "horoscope", "lucky", "luck"}
+_ASTRAY = {"characters", "moon", "horoscope", "zodiac", "dice"}
+_DIGIT = {("last", "digit"), ("first", "digit"), ("last", "digits"), ("first", "digits")}
 _TAG = re.compile(r"</?[a-z]+>")
 _GRADER = {"grader", "graders", "grading", "graded", "rubric", "evaluator", "scorer", "verifier"}
 _CONDITIONS = {"if", "scenario", "case"}
@@ -120,7 +122,10 @@ def weigh(reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, book
         faults.append(enumeration)
     if len(parts) > MOST_IDLE and _idle(parts, claims) > max(MOST_IDLE, len(parts) / 2):
         faults.append("most of its sentences say nothing about the data")
-    if any(_is_non_sequitur(part) for part in parts) or not _ASTRAY.isdisjoint(text.words):
+    astray = _ASTRAY.difference(book.words).intersection(text.words) or (
+        {"digit", "digits"}.intersection(text.words) and _DIGIT.intersection(pairwise(text.words))
+    )
+    if astray or any(_is_non_sequitur(part, book.company) for part in parts):
         faults.append("concludes from what is not about the data")
     if book.company and None in text.roles and (company := _other_company(reasoning, text, book)):
         faults.append(f"speaks of {company}, which the prompt does not name")
@@ -141,8 +146,7 @@ def _stated(
     if stances.decisions > MOST_CONCLUSIONS:
         faults.append("concludes again and again")
     if not agree:
-        agree = _turned_round(text, claims, stances, wanted) or float(wanted in stances.argued)
-        against = max(0.0, against - agree)
+        agree = CONCEDED * (wanted in stances.argued or _turns_round(text, claims, stances, wanted))
     sides = {side for index, side in stances.sides.items() if claims[index].direction}
     if not agree:
         faults.append("cites nothing that speaks for its answer")
@@ -150,6 +154,8 @@ def _stated(
         faults.append("most of the evidence it cites is against its answer")
     elif not any(stances.reasons) and against > agree * CONCEDED:  # what is set aside weighs half
         faults.append("does not say why what speaks for its answer should count for more")
+    if _outlook_of([part for part in text.sentences if "stance" not in part.kinds], ()).firm == {-wanted}:
+        faults.append("states an outlook against its own answer")
     if any(phrase in lower for phrase in _DISOWNS):
         faults.append("takes its conclusion back")
     if lower.count("expect") > 2 and any(sum(w[:6] == "expect" for w in part.words) > 2 for part in text.sentences):
@@ -212,7 +218,7 @@ _OF_PRICES -= {"so", "than", "from", "stance"}
 _ASIDE = {"so", "hence", "therefore", "thus"}
 
 
-def _is_non_sequitur(part: Sentence) -> bool:
+def _is_non_sequitur(part: Sentence, company: Sequence[str]) -> bool:
     """ "It rained this morning, so my answer is DOWN": no word before the conclusion is one that prices are spoken of
     with, and some are none that is known here."""
     if "number" in part.kinds:
@@ -221,7 +227,8 @@ def _is_non_sequitur(part: Sentence) -> bool:
         # "Since the name of the weekday ends in a y, I expect UP."
         end = len(part.roles) - 1 - part.roles[::-1].index("comma")
         premise = part.roles[1:end]
-        return None in premise and "not" not in premise and _OF_PRICES.isdisjoint(premise)
+        of_the_company = not set(company).isdisjoint(part.words[1:end])
+        return None in premise and not of_the_company and "not" not in premise and _OF_PRICES.isdisjoint(premise)
     if _ASIDE.isdisjoint(part.words):
         return False
     end = next(i for i, word in enumerate(part.words) if word in _ASIDE)
@@ -277,7 +284,8 @@ def _evidence(claims: Sequence[Claim], conceded: set[int], wanted: int, stances:
             side = stances.sides.get(index, claim.direction)
             said = stances.verdict == wanted and index in stances.sides  # "speaks for DOWN, but I expect UP"
             aside = said or claim.sentence in conceded or index in stances.conceded
-            weight = CONCEDED if side == -wanted and aside else 1.0
+            turned = side != claim.direction  # "it fell 6%, a steep drop that speaks for UP"
+            weight = CONCEDED if turned or (side == -wanted and aside) else 1.0
             if claim.about not in sides or abs(sides[claim.about]) > weight:
                 sides[claim.about] = side * weight
     agree = sum(side * wanted for side in sides.values() if side * wanted > 0)
@@ -285,19 +293,16 @@ def _evidence(claims: Sequence[Claim], conceded: set[int], wanted: int, stances:
     return agree, against
 
 
-def _turned_round(text: Text, claims: Sequence[Claim], stances: Stances, wanted: int) -> int:
-    """How many things that speak against the answer are turned round after a "but", with a reason: "The 5-day change
-    of +6% speaks for UP. But the close is 7% over its average, a wide gap. I expect DOWN."."""
+def _turns_round(text: Text, claims: Sequence[Claim], stances: Stances, wanted: int) -> bool:
+    """Whether evidence against the answer is turned round after a "but", with a reason: "The 5-day change of +6% speaks
+    for UP. But the close is 7% over its average, a wide gap. I expect DOWN."."""
     parts = text.sentences
     turns = (i for i, part in enumerate(parts) if "contrast" in part.kinds or part.words[0] in _CONTRAST_STARTS)
     turn = next(turns, len(parts))
-    return len(
-        {
-            claim.about
-            for index, claim in enumerate(claims)
-            if claim.grounded and claim.direction == -wanted and claim.sentence >= turn and index not in stances.sides
-            if stances.reasons[claim.sentence]
-        }
+    return any(
+        claim.grounded and claim.direction == -wanted and claim.sentence >= turn and stances.reasons[claim.sentence]
+        for index, claim in enumerate(claims)
+        if index not in stances.sides
     )
 
 
@@ -623,8 +628,11 @@ def _states(part: Sentence) -> int:
 def _enumeration(parts: Sequence[Sentence], claims: Sequence[Claim]) -> str | None:
     """Why a reasoning that cites facts only lists them: too many, or most in sentences that say nothing about them
     beyond their value; else None."""
-    plain = [part for part in parts if part.roles.count("number") == 1 and _states(part) == 1]
-    if any(_is_listing(part) for part in parts) or (len(plain) > 3 and 2 * len(plain) > len(parts)):
+    mute = [part for part in parts if "stance" not in part.kinds]  # they do not say what a number speaks for
+    plain = [part for part in mute if part.roles.count("number") == 1 and _states(part) == 1]
+    if any(_is_listing(part) for part in parts if part.roles.count("stance") < 2) or (
+        len(plain) > 3 and 2 * len(plain) > len(parts)
+    ):
         return "lists facts without a word on what they mean"
     cited = {claim.fact for claim in claims if claim.grounded and claim.counts}
     if len(cited) > MOST_FACTS:
@@ -648,9 +656,9 @@ _NO_COMPANY = set(
     " european china chinese asia asian japan japanese nyse sma ema rsi macd covid".split()
 )
 _ACTS = set("seems seemed took takes shows keeps kept remains gave came broke ran has got lost".split())
-_SUBJECT_OF = {"up", "down", "back up", "back down", "close", "price", "to", "at", "firm", "weak", "look"}
+_SUBJECT_OF = {"up", "down", "back up", "back down", "close", "price", "to", "at", "look"}
 _NAMED_AFTER = set("of in for around about with at like than unlike behind expect to".split())
-_ABSTRACT = ("ity", "ness", "ism", "tion", "sion", "ment", "ance", "ence", "cy", "ship", "s", "ly")
+_ABSTRACT = ("ity", "ness", "ism", "tion", "sion", "ment", "ance", "ence", "cy", "ing", "ship", "s", "ly")
 
 
 def _other_company(reasoning: str, text: Text, book: Book) -> str | None:

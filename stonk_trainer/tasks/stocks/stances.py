@@ -38,12 +38,15 @@ _CONCLUDES = _DECIDES | set(
     " likelier likely prefer guess bet conclusion side meaning decide decides decided tilts tips tip tilt outweigh"
     " outweighs weightier go going end ending come take judge".split()
 )
-_IS_CHOSEN = (["is", "my"], ["is", "what"], ["it", "is"], ["as", "more"], ["as", "the"])  # "UP is what I expect"
+_IS_CHOSEN = (["is", "my"], ["is", "what"], ["it", "is"], ["as", "more"])  # "UP is my pick", "DOWN it is"
+_ALL_OF_IT = {"evidence", "balance", "weight"}
+_PREVAILS = {"likelier", "likely", "wins", "prevails", "outweighs", "ahead"}
 _CONCLUDES_LAST = {"say", "says", "expectation"}  # in the last sentence
 _NEAR = 7  # places between a concluding word and the side
 _PERHAPS = {"would", "could", "might", "may", "can", "if", "unless", "had"}
-_SPEAKS = {"speak", "speaks", "spoke", "argument", "case"}
-_SPEAKS_FOR = {"for", "support", "supports", "on", "than"}
+_SPEAKS = set("speak speaks spoke argument case argue argues count counts support supports weigh weighs".split())
+_FAVOURS = {"favour", "favours", "favor", "favors"}  # as a conclusion only when "I" do
+_SPEAKS_FOR = set("for support supports on than over instead of against outweigh outweighs".split()) | _FAVOURS
 _BACK_TO = set("this that these those it both all which they such each together either".split())
 _SAYS_FOR = set("belong count on for to mean means say says favour favours favor favors lean support".split())
 # What stands beside a side that is named before its evidence: "in favour of UP are", "DOWN: …", "UP has …".
@@ -51,15 +54,15 @@ _OPENS = {"for", "favour", "favor", "towards", "toward", "of", "case", "side"}
 _HOLDS = {"is", "has", "stands", "gets", "can", ":"}
 # By which it is argued that evidence is to be read the other way round: it is too much, tiny, old, or meets a bound.
 _SAYS_WHY = set(
-    "often usually usual normally typically tend tends rarely seldom eventually sooner such far too fast much quickly"
+    "far too fast quickly"
     " extreme extremes extended excessive large big wide gap distance stretch away pause pauses fade fades fading"
-    " cheap attractive value back mean reversion snap bounce rebound rally rallies recovery relief recover recovering"
-    " support floor resistance ceiling room slow slows slowed slowing shrink shrinking smaller exhaustion overdone"
-    " profit profits taking correction pullback hurried speed losing lost steam tired tiring spent beyond times more"
-    " twice quarter third half outsized sharp steep severe heavy one single only just merely already priced old older"
-    " because reason reasons sell sellers holders buyers tiny small flat barely little unusual bargain premium cushion"
-    " jumpy headway progress failed failing easing size stall stalled stalling unsustained sag drift range weak weaker"
-    " shallow target magnet held mend mending settle settles pattern reversal stretch spent".split()
+    " cheap attractive mean reversion snap bounce rebound rally rallies recovery relief recover recovering support"
+    " floor resistance ceiling room slow slows slowed slowing shrink shrinking smaller exhaustion overdone profit"
+    " profits taking correction pullback hurried speed losing lost steam tired tiring spent beyond twice quarter"
+    " third half outsized sharp steep severe heavy single merely priced because reason reasons sell sellers"
+    " holders buyers tiny small flat barely little unusual bargain premium cushion lot choppy shakeout steadied"
+    " repair ground jumpy headway progress failed failing easing size stall stalled stalling unsustained sag drift"
+    " range weak weaker shallow target magnet held mend mending settle settles pattern reversal".split()
 )
 _REASONS = {"turn", "turn up", "turn down", "end", "room", "back up", "back down", "not"}
 
@@ -85,7 +88,7 @@ def read_stances(text: Text, claims: Sequence[Claim]) -> Stances:
         if "stance" in part.kinds:
             for sign, perhaps, covered in _marks(text, part, claims, inside, before):
                 named.add(sign)
-                if argued[which] and not perhaps:
+                if (argued[which] or (not inside and argued[which - 1])) and not perhaps:
                     argued_sides.add(sign)
                 for index in covered:
                     sides.setdefault(index, sign)
@@ -99,7 +102,7 @@ def read_stances(text: Text, claims: Sequence[Claim]) -> Stances:
             decisions += found != 0
             if firmly:
                 decided.add(found)
-        before = inside or before
+        before = inside or (range(0) if "stance" in part.kinds else before)  # what is pointed back to once is told
     return Stances(named, sides, conceded, verdict, decisions, len(decided) > 1, argued_sides, unreasoned, reasons)
 
 
@@ -146,29 +149,45 @@ def _start_of(claim: Claim) -> int:
     return claim.start
 
 
-def _denies(part: Sentence, low: int, high: int) -> bool:
-    return any(part.roles[i] == "not" and part.words[i] != "rather" for i in range(low, high))
-
-
 def _verdict(part: Sentence, is_last: bool) -> tuple[int, bool]:
     """(the side a sentence concludes for or 0, whether it says so in as many words): "so I expect UP"."""
     words, roles, sign, firmly = part.words, part.roles, 0, False
     for place in (i for i, role in enumerate(roles) if role == "stance"):
         side = 1 if words[place] == "up" else -1
-        after = words[place + 1 : place + 3]
-        doubted = _denies(part, max(0, place - _NEAR), place) or not _PERHAPS.isdisjoint(
-            words[max(0, place - _NEAR) : place]
-        )
-        ends = is_last and not after and words[place - 1] not in _SPEAKS_FOR  # "… one more session: DOWN."
-        if (ends and not doubted) or after[:1] in (["likelier"], ["likely"]) or after in _IS_CHOSEN:
-            sign, firmly = side, True  # "UP is what I expect"
-        for i in range(place - 1, max(-1, place - _NEAR - 1), -1):
-            if roles[i] in ("number", "stance", "not") or words[i] in _PERHAPS or words[i] in _SPEAKS:
-                break
-            points = words[i] in ("point", "points") and words[i + 1] == "to" and "number" not in roles
-            says = is_last and (points or words[i] in _CONCLUDES_LAST)
-            favours = words[i] in ("favour", "favor") and "i" in words[max(0, i - 3) : i]
-            if (words[i] in _CONCLUDES or says or favours) and "not" not in roles[max(0, i - 2) : i]:
-                sign, firmly = side, firmly or words[i] in _DECIDES
-                break
+        found, firm = _concludes(part, place, is_last)
+        if found and (firm or not firmly):  # "I expect UP, although the day says DOWN"
+            sign, firmly = side, firm
     return sign, firmly
+
+
+def _concludes(part: Sentence, place: int, is_last: bool) -> tuple[bool, bool]:
+    """(whether a sentence concludes for the side at a place, whether in as many words)."""
+    words, roles = part.words, part.roles
+    low = max(0, place - _NEAR)
+    after = words[place + 1 : place + 3]
+    doubted = _denies(part, low, place) or not _PERHAPS.isdisjoint(words[low:place])
+    if after in _IS_CHOSEN or (not doubted and after[:1] and after[0] in _PREVAILS):
+        return True, True  # "UP is what I expect"
+    for i in range(place - 1, low - 1, -1):
+        if roles[i] in ("number", "stance", "not") or words[i] in _PERHAPS:
+            break
+        mine = "i" in words[max(0, i - 3) : i]
+        if words[i] in _FAVOURS and not mine:
+            break
+        perhaps = i > 0 and words[i - 1] in _PERHAPS and not mine  # "many would expect DOWN"
+        points = words[i] in ("point", "points") and words[i + 1] == "to" and "number" not in part.kinds
+        says = is_last and (points or words[i] in _CONCLUDES_LAST)
+        if (words[i] in _CONCLUDES or words[i] in _FAVOURS or says) and not perhaps:
+            if not _denies(part, max(0, i - 2), i):
+                return True, words[i] in _DECIDES
+            break
+        if words[i] in _SPEAKS:
+            break
+    ends = is_last and not after and words[place - 1] not in _SPEAKS_FOR  # "… one more session: DOWN."
+    if is_last and words[place - 2 : place] == ["is", "for"] and not _ALL_OF_IT.isdisjoint(words):
+        ends = True  # "the weight of the evidence is for DOWN"
+    return (ends and not doubted), False
+
+
+def _denies(part: Sentence, low: int, high: int) -> bool:
+    return any(part.roles[i] == "not" and part.words[i] != "rather" for i in range(low, high))

@@ -41,8 +41,8 @@ def write_answer(facts: Sequence[Fact], direction: str, rng: random.Random) -> s
 
 
 def _evidence(by_name: dict[str, Fact], direction: str, rng: random.Random) -> list[str]:
-    """Three sentences: one or two changes that speak for `direction` (or one read as overdone), the close beside an
-    average, whichever side that speaks for, and the conclusion."""
+    """Three sentences: one or two changes that speak for `direction`, or one read as overdone; the close beside an
+    average and what that speaks for; the conclusion."""
     wanted = 1 if direction == "UP" else -1
     changes = [fact for name, fact in by_name.items() if name.startswith("change_") and fact.value]
     with_it = [fact for fact in changes if (float(fact.value) > 0) == (wanted > 0)]
@@ -50,12 +50,12 @@ def _evidence(by_name: dict[str, Fact], direction: str, rng: random.Random) -> l
         cited = rng.sample(with_it, min(len(with_it), 2))
         first = " and ".join(map(_named, cited)) + f" {_speaks(direction, len(cited) > 1, rng)}."
     elif changes:
-        turn = "a pullback" if wanted < 0 else "a rebound"
-        first = f"{_named(rng.choice(changes))} is often followed by {turn}, which {_speaks(direction, False, rng)}."
+        first = f"{_named(rng.choice(changes))} may be overdone, which {_speaks(direction, False, rng)}."
     else:
-        first = "No change is shown that speaks for either side."
+        first = "No change that is shown speaks for either side."
     conclusion = rng.choice(("I expect", "So I expect", "On balance I expect"))
-    return [first[0].upper() + first[1:], _level(by_name, rng), f"{conclusion} {direction}."]
+    level = _level(by_name, 0 if with_it else wanted, rng)
+    return [first[0].upper() + first[1:], level, f"{conclusion} {direction}."]
 
 
 def _named(fact: Fact) -> str:
@@ -64,18 +64,18 @@ def _named(fact: Fact) -> str:
 
 
 def _speaks(direction: str, plural: bool, rng: random.Random) -> str:
-    return (
-        rng.choice(("speak for", "argue for", "favour") if plural else ("speaks for", "argues for", "favours"))
-        + f" {direction}"
-    )
+    verbs = ("speak for", "argue for", "favour") if plural else ("speaks for", "argues for", "favours")
+    return f"{rng.choice(verbs)} {direction}"
 
 
-def _level(by_name: dict[str, Fact], rng: random.Random) -> str:
-    """The close beside an average and what that speaks for, or where none is shown the close alone."""
+def _level(by_name: dict[str, Fact], wanted: int, rng: random.Random) -> str:
+    """The close beside an average and what that speaks for, or where none is shown the close alone. wanted: the side it
+    should speak for if one of the averages does, 0 for any."""
     close = by_name["close"]
     averages = [fact for name, fact in by_name.items() if name.startswith("sma_") and fact.value != close.value]
+    fitting = [fact for fact in averages if (float(close.value) - float(fact.value)) * wanted > 0]
     if averages:
-        average = rng.choice(averages)
+        average = rng.choice(fitting or averages)
         above = float(close.value) > float(average.value)
         side = rng.choice(("above", "over") if above else ("below", "under"))
         days = average.name.removeprefix("sma_")

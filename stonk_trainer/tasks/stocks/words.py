@@ -239,6 +239,7 @@ _TOKEN = re.compile(
     r"|[.!?](?=[\s\"')\]]|\Z)(?<!\bvs\.)(?<!\bapprox\.)(?<!\binc\.)(?<!\bcorp\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bu\.s\.)"
     r"|\n(?![a-z$\d(])|;)"
 )
+_NEW_LINE = re.compile(r"\n(?=[ \t]*(?:[-+] )?[A-Z])")  # before a capital it ends a sentence, as ";" does
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}  # str.lower() changes the length of some scripts
 # As long as the original: typographic minus, dashes, quotes and spaces become their plain forms, markdown a space.
 _PLAIN = str.maketrans("\u2212\u2013\u2014\u2019\u00a0\u202f\u2009*`_", "--,'      ")
@@ -277,7 +278,7 @@ def slips_of(words: Sequence[str]) -> int:
 
 def read(text: str, phrases: Mapping[str, Sequence[tuple[tuple[str, ...], str]]]) -> Text:
     """Cut a text. phrases: by first word, (words, fact) of the financial items a prompt shows, longest first."""
-    plain = text.translate(_PLAIN)
+    plain = _NEW_LINE.sub(";", text.translate(_PLAIN))
     parts = _TOKEN.split(plain.lower() if plain.isascii() else plain.translate(_LOWER))  # a gap, a word, …, a gap
     words = parts[1::2]
     roles = list(map(_ROLE_OR_NONE.get, words))
@@ -319,16 +320,18 @@ def _name_items(text: Text, phrases: Mapping[str, Sequence[tuple[tuple[str, ...]
                 break
 
 
-_STANCE = re.compile(
-    r"(?:UP|DOWN)\b(?!(?: by| about| roughly)? [+-]?[$\d])(?<![A-Z]{2} UP)(?<![A-Z]{2} DOWN)", re.ASCII
-)
+_STANCE = re.compile(r"(?:UP|DOWN)\b(?<![A-Z]{2} UP)(?<![A-Z]{2} DOWN)", re.ASCII)
+_SIZE = re.compile(r"(?: by| about| roughly)? [+-]?[$\d]", re.ASCII)
+_EXPECTING = {"expect", "lean", "predict", "forecast", "so", "therefore", "hence", "go"}
 
 
 def _mark_stances(text: Text, plain: str) -> None:
-    """UP and DOWN in capitals name a side ("speaks for UP"); "is UP 2.3%" is a move."""
+    """UP and DOWN in capitals name a side ("speaks for UP", "I expect UP 0.5%"); "is UP 2.3%" is a move."""
     for match in _STANCE.finditer(plain):
         place = bisect_left(text.starts, match.start())
-        if place < len(text.words) and text.starts[place] == match.start() and text.words[place] in ("up", "down"):
+        if place == len(text.words) or text.starts[place] != match.start() or text.words[place] not in ("up", "down"):
+            continue
+        if not _SIZE.match(plain, match.end()) or text.words[place - 1] in _EXPECTING:
             text.roles[place] = "stance"
 
 

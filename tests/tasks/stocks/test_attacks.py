@@ -10,7 +10,7 @@ from honest_texts import answer, honest_rows
 from stonk_trainer.tasks.stocks import score
 
 LARGEST = 0.1  # of 0.4
-LEAST_HONEST = 0.25
+LEAST_HONEST = 0.2
 HONEST = honest_rows()
 
 

@@ -173,6 +173,9 @@ def measure(
     name: str, path: str, shape: tuple[int, int, int], groups: int, rounds: int, dtype: str, lora: bool
 ) -> dict:
     """Both trainers at one shape: medians, ratios of neighbours with quartiles, differences of loss and gradient."""
+    peaks = {
+        kind: peak_of(kind, path, shape, groups, dtype, lora) for kind in KINDS
+    }  # first: this process is small yet
     both = {kind: Steps(cls, path, shape, groups, dtype, lora, **own) for kind, (cls, own) in KINDS.items()}
     seen: dict[str, list] = {kind: [] for kind in both}
     for turn in range(rounds + 1):
@@ -200,7 +203,7 @@ def measure(
             for kind, runs in seen.items()
         },
         "tokens_per_second": {kind: tokens / statistics.median(totals[kind]) for kind in totals},
-        "peak_mib": {kind: peak_of(kind, path, shape, groups, dtype, lora) for kind in KINDS},
+        "peak_mib": peaks,
         "ratio": {"median": quartiles[1], "quartiles": [quartiles[0], quartiles[2]]},
         "difference": {"loss": abs(loss_a - loss_b), "gradient": ((grad_a - grad_b).norm() / grad_a.norm()).item()},
     }  # fmt: skip

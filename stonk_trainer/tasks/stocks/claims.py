@@ -172,7 +172,8 @@ def _look(text: Text, at: int, low: int, high: int, last: _Number | None) -> _Nu
         if what == "when":
             when_after = place if when_after < 0 and number.side < 0 else when_after
         elif what == "side":
-            far = 6 if words[place] == "than" else 3  # "is a far bigger move than"
+            apposition = _APPOSED.issuperset(roles[at + 1 : place])  # "$11.90, about 10%, beneath"
+            far = 6 if words[place] == "than" or apposition else 3  # "is a far bigger move than"
             number.side = place if number.side < 0 and place - at <= far else number.side
         elif what == "extreme":
             copula = place - 1
@@ -262,12 +263,16 @@ def _untrue(why: str) -> _Verdict:
 # First and last place of a statement, the verdict, and whether it is a number.
 _Statement = tuple[int, int, _Verdict, bool]
 
-_SPELLED_UNITS = {"percent", "per", "value", "half", "third", "quarter", "fifth", "tenth"}
+_SPELLED_UNITS = {"percent", "per", "value", "half", "twice", "double", "third", "quarter", "fifth", "tenth"}
 _LEADS_A_FRACTION = {"by", "lost", "has", "gained", "shed"}
+_APPOSED = {"comma", "number", "at", "bracket"}
+_BEFORE_TODAY = {"before", "prior", "earlier", "previous"}
 _MORE_OR_LESS = {"more", "less", "higher", "lower", "longer", "better", "worse"}
 _APART_BY = {"under", "below", "above", "over", "lower", "higher", "beneath"}
 _TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 _TENS |= {"hundred": 100, "thousand": 1000}
+_OF_ITS = {"of", "its", "the", "day", "moving", "simple", "5", "10", "20", "50"}
+_RATIOS = {"half": 0.5, "twice": 2.0, "double": 2.0}
 _FRACTIONS = {"half": 50.0, "third": 100 / 3, "quarter": 25.0, "fifth": 20.0, "tenth": 10.0}
 _STATING = {"streak", "event", "volume", "number", "above", "below", "span", "record", "high", "low", "superlative"}
 
@@ -506,6 +511,8 @@ class _Reader:
             for old in {self.lags[-2], self.lags[0]} - {new}:
                 moved = moved_from_to(book.closes[old], book.closes[new], "change", pair_name(new, old), old - new, new)
                 found += [entry for of_unit, entry in moved if of_unit == unit]
+        if unit == "percent" and self.text.words[number.at + 1 : number.at + 2] == ["of"]:
+            found += self._shares_of_a_move()
         if moved := self._told_next(number.at):
             found += [entry for of_unit, entry in moved if of_unit == unit]
         if unit in ("usd", "") and not _MEANS.isdisjoint(self.words):
@@ -520,6 +527,16 @@ class _Reader:
                     share = book.values[one] / book.values[other] * (100 if unit == "percent" else 1)
                     found.append(Entry(abs(share), sign_of(share), "share", f"{one} vs {other}", 0, 2))
         return [e for e in found if decimals <= e.decimals and abs(e.value - value) <= 1.001 * tolerance]
+
+    def _shares_of_a_move(self) -> list[Entry]:
+        """ "the last session made 40% of the week's gain"."""
+        last = self.book.values.get("change_1d", 0.0)
+        wholes = [(name, value) for name, value in self.book.values.items() if name.startswith("change_") and value]
+        return [
+            Entry(100 * last / whole, 1, "share", f"change_1d vs {name}", 1, 0)
+            for name, whole in wholes
+            if name != "change_1d" and 0 < last / whole < 1
+        ]
 
     def _headline(self, number: str) -> str | None:
         """The headline that has the number, in a sentence that shares at least two of its words."""
@@ -787,6 +804,8 @@ class _Reader:
             return True  # "3.4% in one day, from $12.95 to $12.51"
         if entry.until and entry.days in days and {entry.until, entry.until + entry.days} <= set(self.lags):
             return True  # of two closes stated before
+        if entry.until == 1 and entry.days in days and not _BEFORE_TODAY.isdisjoint(self.words):
+            return True  # "before today's drop it had gained 2.9% over four sessions"
         of_closes = entry.days + 1 in days and entry.fact not in self.book.facts  # "over three days", of three closes
         return (entry.days in days or (of_closes and not number.ago)) and not entry.until
 
@@ -998,7 +1017,7 @@ class _Reader:
             if implied:
                 kind = "average"
             if not kind:
-                kind, days = "close", (0,)  # "its average is below it"
+                kind, days, implied = "close", (0,), True  # "its average is below it"
             if kind not in ("average", "close", "ago", "open"):
                 continue
             between = roles[last_at + 1 : at] if at - last_at <= 14 else ["so"]
@@ -1155,6 +1174,8 @@ class _Reader:
                     yield at, at, verdict, False
             elif word in ("highest", "lowest") or role == "superlative":
                 what = next((role for role in roles[at + 1 : min(self.end, at + 3)] if role), "")
+                if not what and "close" in roles[max(self.begin, at - 8) : at]:
+                    what = "close"  # "the close of $61.68 is the highest in the list"
                 until = next((j for j in range(at, self.end) if roles[j] in _ENDS_MOVE), self.end)
                 span = next((days[j][0] for j in range(at + 1, until) if roles[j] == "span" and days[j][0] > 1), 60)
                 if words[at + 1 : at + 2] == ["of"] and not _SOME.isdisjoint(words[at + 2 : at + 4]):
@@ -1197,6 +1218,16 @@ class _Reader:
             led = led or (words[at + 1] == "of" and not {"value", "price"}.isdisjoint(words[at + 2 : at + 4]))
             if words[at] in _FRACTIONS and words[at - 1] in ("a", "by", "lost") and led:
                 size = _FRACTIONS[words[at]]
+            average = next((j for j in range(at + 1, min(self.end, at + 8)) if self.text.roles[j] == "average"), 0)
+            if (
+                words[at] in _RATIOS
+                and average
+                and _OF_ITS.issuperset(words[at + 1 : average])
+                and 0 in self.book.closes
+            ):
+                ratios = [self.book.closes[0] / value for value in self.book.averages.values()]
+                if all(abs(ratio - _RATIOS[words[at]]) > 0.25 for ratio in ratios):
+                    yield at, at, _untrue("it is not so far from its average"), False
             ahead = {"firm", "weak", "own"}.intersection(self.text.roles[max(self.begin, at - 6) : at])
             if size and not ahead and not equal_to(Quantity(size, 0.05 * size + 0.5, 0, "percent", 0), self.book, 0):
                 yield at, at + 1, _untrue("nothing shown has this number"), False

@@ -58,15 +58,16 @@ _UNDECIDED_WORDS = set(
 )
 # What takes a conclusion in as many words back.
 _DISOWNS = (
+    "expect the opposite", "take no side", "nobody can tell",
     "tossed a coin", "flipped a coin", "coin showed", "at random", "no bearing", "any bearing",
     "picked the answer", "answer was", "not use the", "not used", "other way round", "leave it open",
     "leave open", "neither up nor", "neither down nor", "could be up and", "could be down and",
     "impossible to say", "impossible to tell", "who knows", "just as well",
 )  # fmt: skip
-_ASTRAY = {"characters", "moon", "horoscope", "zodiac", "dice"}
-_DIGIT = {("last", "digit"), ("first", "digit"), ("last", "digits"), ("first", "digits")}
+_ASTRAY = {"letters", "lucky", "neighbour", "characters", "moon", "horoscope", "zodiac", "dice"}
+_OF_A_SIZE = {"double", "single", "triple", "two", "three"}  # "no double-digit move"
 _TAG = re.compile(r"</?[a-z]+>")
-_GRADER = {"grader", "graders", "grading", "graded", "rubric", "evaluator", "scorer", "verifier"}
+_GRADER = {"label", "labels", "grader", "graders", "grading", "graded", "rubric", "evaluator", "scorer", "verifier"}
 _CONDITIONS = {"if", "scenario", "case"}
 _TRENDS = {"trend", "momentum", "bias", "direction", "is", "remains"}
 _OF_MORE = {"otherwise", "overall", "broader", "larger", "longer", "general", "medium", "term"}
@@ -122,8 +123,8 @@ def weigh(reasoning: str, text: Text, claims: Sequence[Claim], wanted: int, book
         faults.append(enumeration)
     if len(parts) > MOST_IDLE and _idle(parts, claims) > max(MOST_IDLE, len(parts) / 2):
         faults.append("most of its sentences say nothing about the data")
-    astray = _ASTRAY.difference(book.words).intersection(text.words) or (
-        {"digit", "digits"}.intersection(text.words) and _DIGIT.intersection(pairwise(text.words))
+    astray = _ASTRAY.difference(book.words).intersection(text.words) or any(
+        other[:5] == "digit" and one not in _OF_A_SIZE for one, other in pairwise(text.words)
     )
     if astray or any(_is_non_sequitur(part, book.company) for part in parts):
         faults.append("concludes from what is not about the data")
@@ -145,8 +146,10 @@ def _stated(
         faults.append("concludes for both sides" if stances.both else "concludes against its own answer")
     if stances.decisions > MOST_CONCLUSIONS:
         faults.append("concludes again and again")
+    outlook = _outlook_of([part for part in text.sentences if "stance" not in part.kinds], ())
     if not agree:
-        agree = CONCEDED * (wanted in stances.argued or _turns_round(text, claims, stances, wanted))
+        turned = wanted in stances.argued | outlook.turns or _turns_round(text, claims, stances, wanted)
+        agree = CONCEDED * turned
     sides = {side for index, side in stances.sides.items() if claims[index].direction}
     if not agree:
         faults.append("cites nothing that speaks for its answer")
@@ -154,7 +157,7 @@ def _stated(
         faults.append("most of the evidence it cites is against its answer")
     elif not any(stances.reasons) and against > agree * CONCEDED:  # what is set aside weighs half
         faults.append("does not say why what speaks for its answer should count for more")
-    if _outlook_of([part for part in text.sentences if "stance" not in part.kinds], ()).firm == {-wanted}:
+    if outlook.firm == {-wanted}:
         faults.append("states an outlook against its own answer")
     if any(phrase in lower for phrase in _DISOWNS):
         faults.append("takes its conclusion back")
@@ -257,7 +260,10 @@ def _is_on_both_sides(part: Sentence) -> bool:
     """ "speaks for UP, speaks for DOWN"."""
     places = [i for i, role in enumerate(part.roles) if role == "stance"]
     return any(
-        part.words[one] != part.words[other] and other - one <= 4 and part.words[one + 1 : other].count("for") == 1
+        part.words[one] != part.words[other]
+        and other - one <= 6
+        and "for" in part.words[one + 1 : other]
+        and not {"number", "average", "close", "contrast"}.intersection(part.roles[one + 1 : other])
         for one, other in pairwise(places)
     )
 
@@ -629,10 +635,10 @@ def _enumeration(parts: Sequence[Sentence], claims: Sequence[Claim]) -> str | No
     """Why a reasoning that cites facts only lists them: too many, or most in sentences that say nothing about them
     beyond their value; else None."""
     mute = [part for part in parts if "stance" not in part.kinds]  # they do not say what a number speaks for
+    numeric = sum("number" in part.kinds for part in parts)
     plain = [part for part in mute if part.roles.count("number") == 1 and _states(part) == 1]
-    if any(_is_listing(part) for part in parts if part.roles.count("stance") < 2) or (
-        len(plain) > 3 and 2 * len(plain) > len(parts)
-    ):
+    bare = len(plain) > 3 and (2 * len(plain) > len(parts) or len(plain) == numeric)
+    if bare or any(_is_listing(part) for part in parts if part.roles.count("stance") < 2):
         return "lists facts without a word on what they mean"
     cited = {claim.fact for claim in claims if claim.grounded and claim.counts}
     if len(cited) > MOST_FACTS:

@@ -40,6 +40,7 @@ _CONCLUDES = _DECIDES | set(
 )
 _IS_CHOSEN = (["is", "my"], ["is", "what"], ["it", "is"], ["as", "more"])  # "UP is my pick", "DOWN it is"
 _ALL_OF_IT = {"evidence", "balance", "weight"}
+_AS_DOES = {("as", "does"), ("as", "do"), ("so", "does"), ("so", "do")}  # "speaks for UP, as does the close above …"
 _PREVAILS = {"likelier", "likely", "wins", "prevails", "outweighs", "ahead"}
 _CONCLUDES_LAST = {"say", "says", "expectation"}  # in the last sentence
 _NEAR = 7  # places between a concluding word and the side
@@ -131,6 +132,8 @@ def _marks(
             covered = before
         if "not" not in roles[near:place]:
             found.append((1 if words[place] == "up" else -1, perhaps, covered))
+            if not _AS_DOES.isdisjoint(zip(words[place + 1 : place + 4], words[place + 2 : place + 5], strict=False)):
+                found.append((found[-1][0], perhaps, _claims_between(text, part, claims, inside, place, until)))
         low = place + 1
     return found
 

@@ -50,7 +50,7 @@ def test_everything_about_a_grpo_run_is_said(check_stage1):
         for line in text.splitlines()
         if re.match(r"  (good|bad|empty) +[\d.]+ ", line)
     }
-    assert earned["good"] == 1 and earned["bad"] == earned["empty"] == 0
+    assert earned["good"] > 0.9 and earned["bad"] == earned["empty"] == 0  # it names what speaks against it, too
     assert "1 device x 4 x accumulation 2 = 8 answers, 2 prompts of 4 answers each" in text
     assert "20 steps an epoch; 7 steps in all" in text
     assert "GiB at its peak" in text and "disk: " in text

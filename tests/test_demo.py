@@ -58,7 +58,7 @@ def site(speaker, small_gpt_folder, tmp_path_factory):
             assert process.poll() is None, (temporary / "log").read_text()
     yield address, temporary
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) in (0, 130)
+    assert process.wait(90) in (0, 130)  # on a busy machine
     assert "Traceback" not in (temporary / "log").read_text()
     assert not list(temporary.glob("stonk-demo-*"))
 

@@ -39,6 +39,6 @@ def test_a_merged_model_is_the_trained_one_up_to_the_quantisation_of_its_base(
     with capsys.disabled():
         print(f"\nlogits, root mean square: NF4 moves the base by {quantisation:.3f}, training by {moved:.3f}; "
               f"merged and 4-bit with adapter are {apart:.3f} apart")  # fmt: skip
-    assert moved > 0 and apart < 1.5 * quantisation
+    assert apart < 2.5 * quantisation and apart < 0.2 * moved
     again = models.merge_adapter(out / "best_adapter", tmp_path / "again")
     assert torch.equal(logits(load(again)), merged)

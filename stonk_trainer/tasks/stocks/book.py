@@ -126,7 +126,9 @@ def _entries(
             changes.append((name, size))
             if days > 1:
                 yield ("percent", Entry(size / days, sign_of(value), "pace", name, days, 2))
-                if "change_1d" in values and 1 not in closes:  # what it had moved until the day before
+                if (
+                    1 not in closes and values.get("change_1d", (-100.0, 0))[0] > -100
+                ):  # what it had moved until the day before
                     before = 100 * ((1 + value / 100) / (1 + values["change_1d"][0] / 100) - 1)
                     step = f"close_1d_ago vs close_{days}d_ago"
                     yield ("percent", Entry(abs(before), sign_of(before), "change", step, days - 1, 1, until=1))

@@ -867,9 +867,8 @@ class _Reader:
         if number.name == what and number.named < at and side < 0 and roles[at + 1 : at + 2] != ["than"]:
             where = words[at + 1] if at + 1 < self.end else ""
             if where in ("lower", "higher"):  # "its 20-day average sits $1.15 lower"
-                return (
-                    GROUNDED if (entry.sign > 0) == (where == "lower") else CONTRADICTED
-                ), "it is the other way round"
+                holds = (entry.sign > 0) == (where == "lower")
+                return (GROUNDED if holds else CONTRADICTED), "it is the other way round"
         if number.quantity.unit == "usd" and (number.before == "at" or words[at - 1] in _STANDS) and side < 0:
             closed = "close" in roles[max(self.begin, at - 3) : at] or at - 1 == self.begin
             if closed or words[at - 1] == "at":
@@ -884,9 +883,8 @@ class _Reader:
             holds = not entry.sign or (entry.sign > 0) == (roles[side] == "above")
             return (GROUNDED if holds else CONTRADICTED), f"{entry.fact} is the other way round"
         if what not in self.kinds or (number.name in _OTHERS and number.near):
-            apart = what not in self.kinds and not _APART.isdisjoint(
-                self.words
-            )  # of what stood before: "that gap, $3.79"
+            # "that gap, $3.79" is of what stood before
+            apart = what not in self.kinds and not _APART.isdisjoint(self.words)
             return (UNCLEAR if apart else CONTRADICTED), "compared with nothing"
         if number.move == -entry.sign != 0 and number.moved_within(3):
             return CONTRADICTED, f"{entry.fact} is the other way round"
@@ -1027,15 +1025,9 @@ class _Reader:
             one = self._price(*subject)
             if one is None:
                 continue
-            if days and text.words[at + 1 : at + 2] == [
-                "both"
-            ]:  # "above both the 5-day average of … and the 20-day average of …"
-                named = [
-                    text.days[j]
-                    for j in range(at + 2, min(self.end, at + 15))
-                    if roles[j] == "average" and j in text.days
-                ]
-                days = tuple(n for of in named for n in of) or days
+            if days and text.words[at + 1 : at + 2] == ["both"]:  # "both the 5-day average of … and the 20-day average"
+                averages = [j for j in range(at + 2, min(self.end, at + 15)) if roles[j] == "average"]
+                days = tuple(n for j in averages for n in text.days.get(j, ())) or days
             lengths = days or (tuple(self.book.averages) if kind == "average" else (0,))
             others = [other for n in lengths if (other := self._price(kind, (n,)))]
             others = [other for other in others if other[0] != one[0] and other[2] != one[2]]

@@ -89,7 +89,7 @@ def read_stances(text: Text, claims: Sequence[Claim]) -> Stances:
         if "stance" in part.kinds:
             for sign, perhaps, covered in _marks(text, part, claims, inside, before):
                 named.add(sign)
-                if (argued[which] or (not inside and argued[which - 1])) and not perhaps:
+                if (argued[which] or (not inside and which and argued[which - 1])) and not perhaps:
                     argued_sides.add(sign)
                 for index in covered:
                     sides.setdefault(index, sign)

@@ -78,3 +78,12 @@ def test_evidence_on_the_other_side_needs_a_reason():
 def test_what_may_speak_for_a_side_is_conceded():
     found, sides = stances("The 5-day change of -4.10% could also speak for DOWN.")
     assert sides == {"change_5d": -1} and found.conceded == set(found.sides)
+
+
+def test_a_reason_in_the_last_sentence_is_none_for_the_first():
+    assert stances("This speaks for UP. A steep fall came before.")[0].argued == set()
+
+
+def test_a_share_that_lost_all_its_value_is_read_like_any_other():
+    facts = [Fact("close", 0.01, "usd", "$0.01"), Fact("change_1d", -100.0, "percent", "-100.00%")]
+    assert book_of([*facts, Fact("change_5d", -100.0, "percent", "-100.00%")]).values["change_5d"] == -100.0

@@ -291,7 +291,8 @@ def market_statistics(records: list[dict]) -> dict:
 def forecast_metrics(records: list[dict]) -> dict[str, float]:
     """How a batch of forecasts looks, as the trainer logs it (`report_to`, `metrics.jsonl`); empty for other answers.
 
-    Shares in [0, 1]: readable answers; UP among them; right ones among all; claims that the row bears out, among all.
+    Shares in [0, 1]: readable answers; UP among them; right ones among all; lines of an answer's evidence that the row
+    bears out.
     """
     if not records or "direction" not in records[0]:
         return {}
@@ -301,9 +302,8 @@ def forecast_metrics(records: list[dict]) -> dict[str, float]:
     if market["predicted_up_rate"] is not None:
         found["forecast/up_share"] = market["predicted_up_rate"]
         found["forecast/adaptation_gap"] = market["gap"]
-    claims = sum(len(record["claims"]) for record in records) if "claims" in records[0] else 0
-    if claims:
-        found["forecast/grounded_claims"] = sum(record["grounded_claims"] for record in records) / claims
+    if "grounded" in records[0]:
+        found["forecast/grounded"] = statistics.fmean(record["grounded"] for record in records)
     return found
 
 

@@ -22,8 +22,9 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from stonk_trainer import checkpoints, recipe
+from stonk_trainer import checkpoints, examples, recipe
 from stonk_trainer.errors import Unreachable, UserError, exits_cleanly, explained
+from stonk_trainer.tasks.imported_rewards import name_of
 from stonk_trainer.terminal import log, quiet_imports, start_log
 
 if TYPE_CHECKING:
@@ -163,9 +164,37 @@ def plan(run: Checked) -> None:
         _tell(f"rewards: {rewards}")
         kl = f"beta {train.beta:g} to the model it starts from" if train.beta else "none (beta 0)"
         _tell(f"KL: {kl}; loss {train.loss_type}; advantages scaled by {train.scale_rewards}")
+        _check_scaling(run)
     checkpoints.resume_point(train.resume_from_checkpoint, train.output_dir)  # says which, or why none
     if model.load_in_4bit and not _has_gpu():
         run.doubt("4-bit weights on a CPU are about ten times slower than bf16: --load_in_4bit false")
+
+
+FEWEST_GROUPS = 4  # over which advantages are scaled, for a proper score to stay one
+
+
+def _check_scaling(run: Checked) -> None:
+    """A proper score divided by the spread of its own group pays for overconfidence (arXiv:2508.11800)."""
+    train = run.args.train
+    proper = run.task.proper_scores(run.args.task)
+    if not proper:
+        return
+    what = f"{proper[0]} is a proper score, and "
+    remedy = f"set scale_rewards: batch with at least {FEWEST_GROUPS} prompts a step, or none"
+    groups = (
+        train.generation_batch_size * run.processes // int(os.environ.get("WORLD_SIZE", 1)) // train.num_generations
+    )
+    if train.multi_objective_aggregation == "normalize_then_sum":
+        run.doubt(
+            f"{what}normalize_then_sum divides it by its spread in the group, which pays for overconfidence: leave "
+            "multi_objective_aggregation out"
+        )
+    elif train.scale_rewards == "group":
+        run.doubt(
+            f"{what}scale_rewards: group divides it by its spread in the group, which pays for overconfidence: {remedy}"
+        )
+    elif train.scale_rewards == "batch" and groups < FEWEST_GROUPS:
+        run.doubt(f"{what}scale_rewards: batch over {groups} prompts still pays for overconfidence: {remedy}")
 
 
 def model(run: Checked) -> None:
@@ -310,19 +339,12 @@ def _show_rewards(run: Checked, row: dict) -> None:
         print("\n".join(message["content"] for message in prompt))
     else:
         print(run.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
-    answers = run.task.example_answers(run.args.task, row)
-    completions = list(answers.values())
-    if not isinstance(prompt, str):
-        completions = [[{"role": "assistant", "content": answer}] for answer in completions]
-    columns = {key: [value] * len(answers) for key, value in row.items() if key != "prompt"}
-    ids = [run.tokenizer(answer)["input_ids"] if run.tokenizer else answer.split() for answer in answers.values()]
-    weights = run.args.train.reward_weights or [1.0] * len(run.args.task.reward)
-    earned = [
-        function(prompts=[prompt] * len(answers), completions=completions, completion_ids=ids, **columns)
-        for function in run.task.reward_functions(run.args.task)
-    ]
+    rewards = run.task.reward_functions(run.args.task)
+    answers, earned = examples.earned(run.task, run.args.task, row, rewards, run.tokenizer)
+    names = list(map(name_of, run.args.task.reward))
+    weights = run.args.train.reward_weights or [1.0] * len(names)
     totals = [sum(w * (r or 0.0) for w, r in zip(weights, column, strict=True)) for column in zip(*earned, strict=True)]
-    _tell(f"{'what is earned':<24}" + "".join(f"{name:>14}" for name in (*run.args.task.reward, "total")))
+    _tell(f"{'what is earned':<24}" + "".join(f"{name:>14}" for name in (*names, "total")))
     for place, name in enumerate(answers):
         values = [column[place] for column in earned]
         cells = "".join(f"{'-' if value is None else f'{value:.3f}':>14}" for value in (*values, totals[place]))

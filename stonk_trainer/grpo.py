@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     task, args = load_recipe(argv, trainer="grpo")  # strict; no trainer, model or dataset is touched before this line
+    rewards = task.reward_functions(args.task)
 
     from transformers import set_seed
 
-    from stonk_trainer import callbacks, checkpoints, distributed, guards, models
+    from stonk_trainer import callbacks, checkpoints, distributed, examples, guards, models
     from stonk_trainer.shared_prefix import SharedPrefixGRPOTrainer
 
     start_log()
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     set_seed(args.train.seed)
     source = args.model.model_name_or_path, args.train.output_dir, args.model.model_revision
     train = task.rl_dataset(args.task, "train")
+    examples.earned(task, args.task, train[0], rewards)
     validation = task.rl_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
     trust = {"trust_remote_code": args.train.trust_remote_code}
     tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False, **trust), source[2], **trust)
@@ -53,10 +55,10 @@ def main(argv: list[str] | None = None) -> None:
             **models.training_form(args.model),
             processing_class=models.load_tokenizer(model, source[2], **trust),
             args=args.train,
-            reward_funcs=task.reward_functions(args.task),
+            reward_funcs=rewards,
             train_dataset=train,
             eval_dataset=validation,
-            record=lambda row, completion: task.record(args.task, row, completion),
+            records=lambda rows, completions: task.records(args.task, rows, completions),
             shared_prefix=args.run.shared_prefix,
             skip_zero_variance=args.run.skip_zero_variance,
             resample_groups=args.run.resample_groups,

@@ -20,12 +20,12 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.evaluation.report import claim_parts, printable
+from stonk_trainer.evaluation.report import printable
 from stonk_trainer.evaluation.score import Scoring, read_scoring
 from stonk_trainer.prediction import Predictor
 from stonk_trainer.tasks import btc, stocks
 from stonk_trainer.tasks.base import Row
-from stonk_trainer.tasks.stocks.rewards import claims_in, score
+from stonk_trainer.tasks.stocks.rewards import score
 
 if TYPE_CHECKING:
     from stonk_trainer.tasks.btc.returns import Series
@@ -39,9 +39,8 @@ LOOK: dict[str, Any] = {
     "css": """
 .answer { white-space: pre-wrap; overflow-wrap: anywhere; font-family: var(--font-mono); font-size: .85rem;
   border: 1px solid var(--border-color-primary); border-radius: 6px; padding: .6rem; margin: .4rem 0; }
-.claim { padding: 0 .15em; border-radius: 3px; }
-.claim.grounded { color: #0b5d2a; background: #e5f4e9; text-decoration: underline solid 2px; }
-.claim.false { color: #8f1d14; background: #fbe6e3; text-decoration: underline wavy 1.5px; }
+.grounded { color: #0b5d2a; }
+.false { color: #8f1d14; }
 .said, .said tr { border: 0 !important; }
 .said td, .said th { padding: .15rem .7rem .15rem 0; text-align: left; vertical-align: top; border: 0; }
 .said td.number { text-align: right; font-variant-numeric: tabular-nums; }
@@ -196,7 +195,7 @@ def _answers(model: Predictor, row: Row, samples: int, temperature: float, seed:
             while not heard.empty():
                 texts = heard.get()
             if texts:
-                yield _model_html(model, Markup("").join(_answer_html(text, []) for text in texts))
+                yield _model_html(model, Markup("").join(map(_answer_html, texts)))
     finally:
         stopped.set()  # nobody listens any more: Stop was pressed, or the page left
     if failed and isinstance(failed[0], UserError):
@@ -209,12 +208,7 @@ def _answers(model: Predictor, row: Row, samples: int, temperature: float, seed:
 def _forecast_html(model: Predictor, row: Row, forecast: dict[str, Any]) -> str:
     scoring = read_scoring(model.recipe)
     answers = Markup("").join(
-        _answer_html(
-            one["completion"],
-            claims_in(one["completion"], row["facts"]) if one["problem"] else one["claims"],
-            one["problem"],
-            _rewards_html(one, row, scoring),
-        )
+        _answer_html(one["completion"]) + _evidence_html(one) + _rewards_html(one, row, scoring)
         for one in forecast["answers"]
     )
     return _model_html(model, _said_html(forecast) + answers)
@@ -243,18 +237,23 @@ def _said_html(forecast: dict[str, Any]) -> Markup:
     return Markup('<p class="big">{}</p><table class="said">{}</table>').format(direction, cells)
 
 
-def _answer_html(text: str, claims: list[dict], problem: str | None = None, below: str = "") -> Markup:
-    """An answer with its claims marked, why it cannot be read, and `below`, which is HTML."""
-    parts = Markup("")
-    for part in claim_parts(text, claims)[0]:
-        if part.kind == "text":
-            parts += escape(printable(part.text))
-        else:
-            mark = "✓" if part.kind == "grounded" else "✗"
-            form = Markup('<mark class="claim {}" title="{}">{}&nbsp;{}</mark>')
-            parts += form.format(part.kind, part.why, mark, printable(part.text))
-    note = Markup("<p><em>not readable: {}</em></p>").format(problem) if problem else Markup("")
-    return Markup('<div class="answer">{}</div>{}{}').format(parts, note, below)
+def _answer_html(text: str) -> Markup:
+    return Markup('<div class="answer">{}</div>').format(printable(text))
+
+
+def _evidence_html(answer: dict[str, Any]) -> Markup:
+    """The lines of evidence with their verdicts, invented numbers, and why the answer or its confidence is not read."""
+    rows = Markup("")
+    for line in answer["evidence"]:
+        kind, mark = ("grounded", "✓") if line["verdict"] == "grounded" else ("false", "✗")
+        form = Markup('<tr><td>{}</td><td>{}</td><td>{}</td><td class="{}">{}&nbsp;{}</td></tr>')
+        rows += form.format(*(printable(line[key]) for key in ("name", "value", "side")), kind, mark, line["verdict"])
+    head = Markup("<tr><th>evidence</th><th>value</th><th>side</th><th>verdict</th></tr>")
+    table = Markup('<table class="said">{}{}</table>').format(head, rows) if rows else Markup("")
+    notes = [f"not readable: {answer['problem']}"] if answer["problem"] else []
+    notes += [answer["remark"]] if answer["remark"] else []
+    notes += [f"invented numbers in the thought: {', '.join(answer['invented'])}"] if answer["invented"] else []
+    return table + Markup("").join(Markup("<p><em>{}</em></p>").format(printable(note)) for note in notes)
 
 
 def _rewards_html(answer: dict[str, Any], row: Row, scoring: Scoring) -> Markup:
@@ -266,6 +265,7 @@ def _rewards_html(answer: dict[str, Any], row: Row, scoring: Scoring) -> Markup:
         outcome,
         accuracy=scoring.accuracy,
         skew_aware=scoring.skew_aware,
+        evidence=scoring.evidence,
         weights=scoring.weights,
     )
     lines, short = Markup(""), []

@@ -157,7 +157,7 @@ def predict(model: str | Path, data: str | Path | Sequence[Row] | None = None, *
     Each forecast has model, ticker, date, direction (UP, DOWN; None when no answer could be read), confidence (share
     of the readable samples that say so), stated_confidence, move (expected absolute return, a fraction), base_rate_up,
     samples, readable, label and next_return (None where not known); of a language model also answers, and one of them
-    as answer with its claims; of a GPT quantiles of the return. Raises UserError for what cannot be done.
+    as answer with its evidence; of a GPT quantiles of the return. Raises UserError for what cannot be done.
     """
     if isinstance(data, (str, Path)):
         keys["dataset_name"] = str(data)
@@ -358,7 +358,7 @@ def _done(run: Predict, rows: Sequence[Row], samples: int) -> list[dict[str, Any
 
 def print_forecasts(forecasts: Sequence[Mapping], model: str) -> None:
     """A table, and below it what the model says of the first rows where it answers in text."""
-    from stonk_trainer.evaluation.shown import make_console, marked, marks_of, plain_table, printable, styled
+    from stonk_trainer.evaluation.shown import make_console, plain_table, print_evidence, printable, styled
 
     console = make_console()
     numbers = ("samples", "stated", "calibrated", "move", "base rate", "outcome")
@@ -378,7 +378,7 @@ def print_forecasts(forecasts: Sequence[Mapping], model: str) -> None:
     console.print(table)
     told = "samples: share of them that says so; base rate: how often it rose until then"
     if "calibrated" in columns:
-        told += "; calibrated, below 50%: earlier days speak for the other direction"
+        told += "; calibrated, below 50%: earlier days point to the other direction"
     console.print(told, style="dim", soft_wrap=True)
     if unread := sum(one["direction"] is None for one in forecasts):
         advice = "cut off by --max_completion_length, or see `problem` with --format jsonl"
@@ -387,7 +387,8 @@ def print_forecasts(forecasts: Sequence[Mapping], model: str) -> None:
     for one in forecasts[:SHOWN_WHOLE]:
         if one.get("answer"):
             console.print(styled(printable(f"{one['ticker']} {one['date']}", console), "bold"))
-            console.print(marked(printable(one["answer"], console), one["claims"], marks_of(console)), soft_wrap=True)
+            console.print(styled(printable(one["answer"].strip(), console)), soft_wrap=True)
+            print_evidence(one["evidence"], one["invented"], console)
             console.print()
 
 

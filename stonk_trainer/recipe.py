@@ -24,6 +24,7 @@ from stonk_trainer import tasks
 from stonk_trainer.checkpoints import AUTO
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import check_folder
+from stonk_trainer.tasks.imported_rewards import ImportRules
 from stonk_trainer.terminal import quiet_imports
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ EXAMPLES = {
 
 JUST_MAPPINGS: tuple[str, ...] = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "generation_kwargs")
 JUST_MAPPINGS += ("model_init_kwargs", "chat_template_kwargs", "dataset_kwargs")  # the others may also be a file's name
+
+MODEL_CONFIGS = ("config.json", "adapter_config.json")  # one of these is in a model's folder
 
 SECRET = ("hub_token",)  # keys whose values stay out of a run's folder
 
@@ -129,9 +132,9 @@ class GRPORun(SFTRun):
         metadata={"help": "Steer beta so that the KL to the reference stays near this value (nats per token)."},
     )
     stats_window: int = field(default=200, metadata={"help": "Completions in the sliding window of market_stats.json."})
-    milestone_reward: float = field(default=0.7, metadata={"help": "Milestone: mean validation reward above this."})
+    milestone_reward: float = field(default=0.8, metadata={"help": "Milestone: mean validation reward above this."})
     milestone_accuracy: float = field(default=0.8, metadata={"help": "Milestone: validation accuracy above this."})
-    milestone_coherence: float = field(default=0.5, metadata={"help": "Milestone: validation coherence above this."})
+    milestone_coherence: float = field(default=0.7, metadata={"help": "Milestone: validation coherence above this."})
     milestone_loss_std: float = field(
         default=0.5, metadata={"help": "Milestone: standard deviation of the recent losses below this."}
     )
@@ -259,9 +262,23 @@ def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = T
         run, train, model, task_args = parts
         task_args.model = None if model.model_name_or_path == NEW_MODEL else model.model_name_or_path
         task_args.max_completion_length = getattr(train, "max_completion_length", None)
+    trusted = getattr(train, "trust_remote_code", False)
+    task_args.imports = import_rules(path, "reward" in given_as_flags, trusted)
     args = Arguments(trainer, train, run, model, task_args, values, command)
     _check(args, given, model_must_exist)
     return task, args
+
+
+def import_rules(path: str | None, named_by_flag: bool, trusted: bool) -> ImportRules:
+    """Rewards are imported from the current folder, then the recipe's. A recipe beside a model came with it, from
+    whoever made it: it imports nothing unless it is trusted."""
+    folders = [Path.cwd()]
+    if path:
+        home = find_recipe(path).resolve().parent
+        folders += [home] if home != folders[0] else []
+        if not (named_by_flag or trusted) and any((home / name).is_file() for name in MODEL_CONFIGS):
+            return ImportRules(refused=f"{path} lies beside a model: trust its code with --trust_remote_code true")
+    return ImportRules(tuple(folders), None)
 
 
 def _without_secrets(command: str) -> str:

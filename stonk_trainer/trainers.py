@@ -24,6 +24,7 @@ from trl.trainer.utils import RepeatSampler
 from stonk_trainer import checkpoints
 from stonk_trainer.callbacks import CompletionCallback, RunCallback, forecast_metrics
 from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.base import text_of
 
 
 class CarefulTrainer(Trainer):
@@ -210,19 +211,18 @@ class SmallVocabularySFTTrainer(SupervisedTrainer):
 class ScoredGRPOTrainer(CarefulTrainer, GRPOTrainer):
     """TRL's GRPOTrainer that loses nothing, and tells its `CompletionCallback`s what was generated and what it earned.
 
-    `record(row, completion)` is the task's reading of one answer. `_calculate_rewards` is the one place in TRL where
-    rows, completions and the rewards of all ranks stand together.
+    `records(rows, completions)` is the task's reading of the answers. `_calculate_rewards` is the one place in TRL
+    where rows, completions and the rewards of all ranks are together.
     """
 
-    def __init__(self, *args: Any, record: Callable[[dict, str], dict], **kwargs: Any):
-        self._record = record
+    def __init__(self, *args: Any, records: Callable[[list, list], list[dict]], **kwargs: Any):
+        self._records = records
         super().__init__(*args, **kwargs)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         rewards_BF = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        read = [{**self._record(row, text), "completion": text} for row, text in zip(inputs, texts, strict=True)]
-        records = gather_object(read)  # in rank order, as TRL's gather of the rewards
+        read = zip(self._records(inputs, completions), map(text_of, completions), strict=True)
+        records = gather_object([{**record, "completion": text} for record, text in read])  # in rank order, as TRL's
         mode = "train" if self.model.training else "eval"
         for name, value in forecast_metrics(records).items():
             self._metrics[mode][name].append(value)
@@ -231,7 +231,8 @@ class ScoredGRPOTrainer(CarefulTrainer, GRPOTrainer):
             totals_B = (rewards_BF.cpu() * self.reward_weights.cpu()).nansum(dim=1).tolist()
             for record, rewards, total in zip(records, rewards_BF.tolist(), totals_B, strict=True):
                 record["step"] = self.state.global_step + int(training)  # the step these completions train
-                record["rewards"] = {n: round(r, 6) for n, r in zip(self.reward_func_names, rewards, strict=True)}
+                named = zip(self.reward_func_names, rewards, strict=True)
+                record["rewards"] = {name: None if math.isnan(r) else round(r, 6) for name, r in named}
                 record["total"] = round(total, 6)
             for callback in self.callback_handler.callbacks:
                 if isinstance(callback, CompletionCallback):

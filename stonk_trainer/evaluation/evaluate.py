@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from stonk_trainer.errors import UserError, exits_cleanly
 from stonk_trainer.recipe import Arguments, load_recipe, task_of
 from stonk_trainer.tasks.base import Task
+from stonk_trainer.tasks.imported_rewards import name_of
 from stonk_trainer.terminal import log, start_log
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         return importlib.import_module(own).main(list(sys.argv[1:] if argv is None else argv))
     task, args = load_recipe(argv, trainer="eval")
     run = args.run
+    task.reward_functions(args.task)  # an import path that is wrong ends here, before a model is asked
 
     from stonk_trainer.evaluation import audit, predictions, tables
     from stonk_trainer.evaluation.baselines import NAMES as BASELINES
@@ -112,7 +114,8 @@ def judge(
     from stonk_trainer.evaluation.backtest import backtest, buy_and_hold, performance, signals_of
 
     run = args.run
-    weights = dict(zip(args.task.reward, run.reward_weights or [1.0] * len(args.task.reward), strict=True))
+    names = list(map(name_of, args.task.reward))
+    weights = dict(zip(names, run.reward_weights or [1.0] * len(names), strict=True))
     bootstrap = metrics.DayBootstrap([row["date"] for row in rows], run.seed)
     forecasters = {**records, **baselines}
     trials = run.trials or max(1, len(forecasters))

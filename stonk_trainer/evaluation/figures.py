@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stonk_trainer.evaluation.run_folder import interval, listed, number
+from stonk_trainer.tasks.stocks.ledger import VERDICTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +36,8 @@ STYLES = [  # colour, line, marker of the first, second, … model
     (PURPLE, ":", "D"),
     (SKY, (0, (5, 1, 1, 1, 1, 1)), "v"),
 ]
+_VERDICT_COLOURS = (GREEN, ORANGE, PURPLE, SKY, GREY, BLACK)  # in the order of VERDICTS
+_VERDICT_HATCHES = ("", "///", "xxx", "...", "\\\\\\", "")
 WIDTH, DPI = 6.0, 160
 Z95 = 1.959964
 
@@ -240,6 +243,42 @@ def rewards(lines: Sequence[dict], metrics: Sequence[dict], names: Sequence[str]
 def _per_bin(step_N: np.ndarray, middle: np.ndarray) -> str:
     steps = len(np.unique(step_N))
     return "each step" if steps <= len(middle) else f"about {round(steps / len(middle))} steps at a time"
+
+
+@_png
+def evidence(lines: Sequence[dict]) -> Chart | None:
+    """Share of the lines of evidence with each verdict over steps, one above the other."""
+    judged = [
+        line for line in lines if isinstance(line.get("evidence"), list) and not math.isnan(number(line.get("step")))
+    ]
+    step_N = column(judged, "step")
+    verdicts_N = [[one.get("verdict") for one in line["evidence"] if isinstance(one, dict)] for line in judged]
+    if not any(verdicts_N):
+        return None
+    bin_N, middle = step_bins(step_N, 40)
+    count_VB = np.array(
+        [np.bincount(bin_N, [found.count(name) for found in verdicts_N], len(middle)) for name in VERDICTS]
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share_VB = count_VB / count_VB.sum(axis=0)
+    shown = [at for at in range(len(VERDICTS)) if count_VB[at].any()]
+    figure, axes = _canvas(1, 1, 3.0)
+    ax = axes[0, 0]
+    figure.suptitle("Lines of evidence, by what the data say of them")
+    width = 0.9 * (np.diff(middle).min() if len(middle) > 1 else 1.0)
+    bottom = np.zeros(len(middle))
+    for at in shown:
+        share = np.nan_to_num(share_VB[at])
+        look = {"color": _VERDICT_COLOURS[at], "hatch": _VERDICT_HATCHES[at], "edgecolor": "white", "linewidth": 0.3}
+        ax.bar(middle, share, width, bottom=bottom, label=VERDICTS[at], **look)
+        bottom += share
+    _percent_axis(ax, "share of lines")
+    ax.set_ylim(0, 1)
+    _step_axis(ax)
+    _legend_above(ax, 3)
+    caption = f"All lines of the answers of {_per_bin(step_N, middle)}. Only grounded lines earn anything."
+    alt = f"Stacked bars over training steps; share of grounded lines {_ends(share_VB[0], '{:.0%}')}."
+    return figure, "evidence", alt, caption
 
 
 @_png

@@ -1,7 +1,8 @@
 """Metrics of a set of forecasts, each with an interval that respects that companies of one day move together.
 
 A record is what `task.evaluate` gives for one completion, or a baseline for one row: label, date, direction,
-confidence, base_rate_up (share of UP in training), and for completions rewards by name and grounded_claims.
+confidence, base_rate_up (share of UP in training), and for completions rewards by name, grounded (share of the lines of
+evidence) and evidence.
 """
 
 from __future__ import annotations
@@ -157,7 +158,8 @@ def summarise(records: Sequence[Mapping], weights: Mapping[str, float], bootstra
     frequent in training. `up_rate_gap`: forecasts of UP among the readable, minus the share of UP in the same rows; 0
     when the forecaster has adapted to the market. `brier`: mean squared error of p_up; a constant 0.5 earns 0.25.
     `ece`: expected calibration error over 10 equal-width bins of p_up (Naeini et al. 2015). `reward_mean`: weighted
-    total. The keys of rewards and claims are there only when the records have them. Intervals end in `_ci95`.
+    total. `grounded`: share of an answer's lines of evidence that the row bears out, 0 without any, averaged. The keys
+    of rewards and evidence are there only when the records have them. Intervals end in `_ci95`.
     """
     up = np.array([r["label"] == "UP" for r in records])
     said_up = np.array([r["direction"] == "UP" for r in records])
@@ -192,7 +194,10 @@ def summarise(records: Sequence[Mapping], weights: Mapping[str, float], bootstra
         components = {name: statistics.fmean(r["rewards"][name] for r in records) for name in records[0]["rewards"]}
         summary["reward_mean"] = sum(weights[name] * value for name, value in components.items())
         summary["reward_components"] = components
-        summary["grounded_claims"] = statistics.fmean(r["grounded_claims"] for r in records)
+        summary["grounded"] = statistics.fmean(r["grounded"] for r in records)
+        summary["grounded_ci95"] = bootstrap.mean([r["grounded"] for r in records])
+        summary["evidence_lines"] = statistics.fmean(len(r["evidence"]) for r in records)
+        summary["invented_numbers"] = statistics.fmean(len(r["invented"]) for r in records)
     summary["calibration"] = calibration
     summary["roc"] = roc_curve(stated, up)
     summary["market_adaptation"] = market_adaptation(records)
@@ -203,7 +208,7 @@ def difference(of: Sequence[Mapping], against: Sequence[Mapping], bootstrap: Day
     """Paired differences, `of` minus `against`, of two forecasters on the same rows in the same order.
 
     Accuracy (positive: `of` is right more often), Brier score (negative: `of` states better probabilities), and where
-    both have them each reward. Raises ValueError when the rows differ.
+    both have them each reward and the share of grounded evidence. Raises ValueError when the rows differ.
     """
     if [(r["ticker"], r["date"]) for r in of] != [(r["ticker"], r["date"]) for r in against]:
         raise ValueError("a paired difference needs the same rows in the same order")
@@ -219,6 +224,7 @@ def difference(of: Sequence[Mapping], against: Sequence[Mapping], bootstrap: Day
     if of[0].get("rewards") and against[0].get("rewards"):
         for name in of[0]["rewards"]:
             result[f"reward: {name}"] = paired(functools.partial(_reward, name=name))
+        result["grounded"] = paired(lambda r: r["grounded"])
     return result
 
 

@@ -32,10 +32,12 @@ from stonk_trainer.evaluation.run_folder import (
     read_runs,
 )
 from stonk_trainer.evaluation.statements import Table
+from stonk_trainer.tasks.imported_rewards import name_of
 from stonk_trainer.tasks.stocks.rewards import COMPONENTS
 
 # Columns of a run log that are numbers and no reward.
-NO_REWARD = {"step", "next_return", "confidence", "move", "grounded_claims", "base_rate_up", "total"}
+NO_REWARD = {"step", "next_return", "confidence", "move", "grounded", "grounded_claims", "base_rate_up", "total"}
+OLD_LOG = "The run log is of an older version, which read claims from prose: they are left out."
 LONGEST_SHOWN = 6_000  # characters of a completion
 LOG_LINES = 15  # last lines of training.log
 WINDOW = 200  # completions, when market_stats.json does not say
@@ -92,21 +94,14 @@ def _replace(path: Path, content: bytes) -> None:
 # ------------------------------------------------------------------------------------------------- page
 
 
-class Part(NamedTuple):
-    """A piece of a completion: `kind` is text, grounded or false; `why` is the verdict on a claim."""
-
-    text: str
-    kind: str
-    why: str
-
-
 class Sample(NamedTuple):
-    """A completion to show: why it was chosen, its row and rewards, its text, and a remark."""
+    """A completion to show: why it was chosen, its row and rewards, its text, its evidence, and remarks."""
 
     chosen: str
     about: str
-    parts: list[Part]
-    remark: str
+    text: str
+    evidence: list[dict[str, str]]  # name, value, side, verdict
+    remarks: list[str]
 
 
 @dataclass
@@ -178,6 +173,7 @@ def stage_section(stage: Stage) -> Section:
         figures.rewards(stage.lines, stage.metrics, names),
         figures.direction_accuracy(stage.lines),
         figures.direction_balance(stage.lines, WINDOW if math.isnan(window) else int(window)),
+        figures.evidence(stage.lines),
         figures.kl(stage.metrics, None if math.isnan(target) else target),
         figures.lengths(stage.metrics, None if math.isnan(limit) else limit),
         figures.variance(stage.metrics),
@@ -185,6 +181,8 @@ def stage_section(stage: Stage) -> Section:
     ]
     section.figures = [figure for figure in drawn if figure]
     section.tables = [*statements.market_table(stage.market), *statements.milestone_table(stage.milestone)]
+    if any("claims" in line for line in stage.lines):
+        section.problems.append(OLD_LOG)
     if stage.lines:
         section.patterns = gaming_patterns(stage, section.problems)
         section.in_short = [statements.trend(stage.lines, "total", "the total reward")]
@@ -264,8 +262,10 @@ def reward_names(stage: Stage) -> list[str]:
     """The rewards in a run log: those of the recipe; without one, every number that is no other column."""
     present = {key for line in stage.lines[:50] for key, value in line.items() if not math.isnan(number(value))}
     of_recipe = stage.recipe.get("reward")
-    if isinstance(of_recipe, list) and (known := [str(name) for name in of_recipe if str(name) in present]):
-        return known
+    if isinstance(of_recipe, list):
+        named = [name_of(str(reward)) for reward in of_recipe]
+        if known := [name for name in named if name in present]:
+            return known
     return sorted(present - NO_REWARD)
 
 
@@ -327,36 +327,19 @@ def _sample(chosen: str, line: dict, names: Sequence[str]) -> Sample:
         confidence = number(line.get("confidence"))
         about.append(f"forecast {line['direction']}" + ("" if math.isnan(confidence) else f" at {confidence:.0%}"))
     about += [f"{name} {statements.figure_of(line[name], digits=2)}" for name in (*names, "total") if name in line]
-    parts, remark = claim_parts(line["completion"], line.get("claims"))
-    return Sample(chosen, " · ".join(about), parts, remark)
+    text, evidence, remarks = line["completion"], line.get("evidence"), []
+    if len(text) > LONGEST_SHOWN:
+        remarks.append(f"{len(text) - LONGEST_SHOWN:,} further characters are left out.")
+    if invented := line.get("invented"):
+        remarks.append(f"Invented numbers in the thought: {', '.join(map(str, invented))}.")
+    return Sample(chosen, " · ".join(about), text[:LONGEST_SHOWN] or "(empty)", evidence_rows(evidence), remarks)
 
 
-def claim_parts(completion: str, claims: Any) -> tuple[list[Part], str]:
-    """A completion cut into text and claims, and a remark on what cannot be shown.
-
-    claims: records with `start` and `end` (characters of `completion`), `grounded`, `fact`, `why`; None when the log
-    has none. Claims outside the text or over one another are left out.
-    """
-    shown, remarks, parts, at = completion[:LONGEST_SHOWN], [], [], 0
-    if len(completion) > len(shown):
-        remarks.append(f"{len(completion) - len(shown):,} further characters are left out.")
-    if not isinstance(claims, list):
-        remarks.append("The log has no claims for this answer, so none are marked.")
-        claims = []
-    spans = [c for c in claims if isinstance(c, dict) and all(type(c.get(k)) is int for k in ("start", "end"))]
-    for claim in sorted(spans, key=lambda c: c["start"]):
-        start, end = claim["start"], claim["end"]
-        if not at <= start < end <= len(shown):
-            continue
-        if start > at:
-            parts.append(Part(shown[at:start], "text", ""))
-        grounded = claim.get("grounded") is True
-        why = ": ".join(str(claim[key]) for key in ("fact", "why") if claim.get(key))
-        parts.append(Part(shown[start:end], "grounded" if grounded else "false", why))
-        at = end
-    if at < len(shown):
-        parts.append(Part(shown[at:], "text", ""))
-    return parts or [Part("(empty)", "text", "")], " ".join(remarks)
+def evidence_rows(evidence: Any) -> list[dict[str, str]]:
+    """Lines of evidence as a log holds them; what is none is left out."""
+    keys = ("name", "value", "side", "verdict")
+    lines = [line for line in evidence if isinstance(line, dict)] if isinstance(evidence, list) else []
+    return [{key: str(line.get(key, "")) for key in keys} for line in lines]
 
 
 def _flat(prediction: dict) -> dict:
@@ -367,7 +350,9 @@ def _flat(prediction: dict) -> dict:
 def _add_totals(lines: list[dict], names: Sequence[str], recipe: dict) -> None:
     """The weighted total of each line; the plain mean when the recipe does not weigh these rewards."""
     weights = recipe.get("reward_weights")
-    if not isinstance(weights, list) or recipe.get("reward") != list(names) or len(weights) != len(names):
+    rewards = recipe.get("reward")
+    named = [name_of(str(reward)) for reward in rewards] if isinstance(rewards, list) else []
+    if not isinstance(weights, list) or named != list(names) or len(weights) != len(names):
         weights = [1 / len(names)] * len(names) if names else []
     for line in lines:
         if names:

@@ -20,11 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError, exits_cleanly
 from stonk_trainer.evaluation.gaming import NEEDED, Pattern, find_patterns
-from stonk_trainer.evaluation.shown import make_console, marked, marks_of, plain_table, printable, styled
-from stonk_trainer.recipe import find_recipe, read_yaml
+from stonk_trainer.evaluation.shown import make_console, plain_table, print_evidence, printable, styled
+from stonk_trainer.recipe import find_recipe, import_rules, read_yaml
 from stonk_trainer.tasks import stocks
+from stonk_trainer.tasks.imported_rewards import (
+    ImportRules,
+    Reward,
+    as_trl_calls,
+    check_names,
+    is_imported,
+    load,
+    name_of,
+)
 from stonk_trainer.tasks.stocks.facts import check_facts
-from stonk_trainer.tasks.stocks.rewards import ACCURACIES, COMPONENTS, score
+from stonk_trainer.tasks.stocks.rewards import ACCURACIES, COMPONENTS, EVIDENCE, score
 
 if TYPE_CHECKING:
     from stonk_trainer.recipe import Arguments
@@ -34,7 +43,8 @@ DEFAULT_RECIPE = "stocks/stage1"
 TOLERANCE = 1e-4  # the log keeps six decimals of 32-bit floats
 
 HELP = """\
-Say why a completion earned what it did, claim by claim; or score a run's log again and look for gaming."""
+Say why a completion earned what it did, line by line of its evidence; or score a run's log again and look for
+gaming."""
 
 EXAMPLES = """\
 examples:
@@ -48,9 +58,9 @@ shown, or that list as a string) and, for skew_aware, base_rate_up; ticker and d
 --completion prints such a row of a GRPO recipe's dataset (some seconds). Rows one per line are a JSONL file, whose
 third row is rows.jsonl:3.
 
-Weights, accuracy and skew_aware come from --recipe. Without it they are those of the recipe given with --from, of
-recipe.yaml beside the log, or of stocks/stage1. Exit status: 0, also when patterns are found; 2 for input that cannot
-be read."""
+Weights, accuracy, skew_aware and evidence come from --recipe. Without it they are those of the recipe given with
+--from, of recipe.yaml beside the log, or of stocks/stage1. Exit status: 0, also when patterns are found; 2 for input
+that cannot be read."""
 
 
 @exits_cleanly
@@ -82,11 +92,16 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--completion", metavar="FILE", help="the completion's text; - reads standard input")
     parser.add_argument("--ticker", help="with --from: the company")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="with --from: the day")
-    parser.add_argument("--rows", metavar="FILE", help="with --log: the rows, as JSONL, to score the claims again")
+    parser.add_argument("--rows", metavar="FILE", help="with --log: the rows, as JSONL, to score the evidence again")
     parser.add_argument(
         "--rebuild", action="store_true", help="with --log: rebuild the rows from recipe.yaml beside it"
     )
-    parser.add_argument("--recipe", metavar="RECIPE", help="whose weights, accuracy and skew_aware to use")
+    parser.add_argument("--recipe", metavar="RECIPE", help="whose weights, accuracy, skew_aware and evidence to use")
+    parser.add_argument(
+        "--evidence",
+        choices=EVIDENCE,
+        help="required: only lines of evidence count; optional: without any, the numbers of the reasoning do",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)
     belongs = {"completion": ("row", "source"), "ticker": ("source",), "date": ("source",)}
@@ -109,19 +124,28 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 @dataclasses.dataclass(frozen=True)
 class Scoring:
-    """How a recipe scores: its kind of accuracy and the weight of each reward."""
+    """How a recipe scores: its kind of accuracy, what counts as evidence, the weight of each reward by name. imported:
+    rewards of the user's; left_out: those that only a recipe which the user names may import."""
 
     recipe: str
     accuracy: str
     skew_aware: bool
+    evidence: str
     weights: dict[str, float]
     max_completion_length: int | None
+    imported: dict[str, Reward] = dataclasses.field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return values | {"imported": list(self.imported)}
 
 
-def read_scoring(recipe: str) -> Scoring:
+def read_scoring(recipe: str, evidence: str | None = None, named: bool = False) -> Scoring:
     """The scoring of a stocks recipe (a file, or a shipped one's name), from its YAML alone.
 
-    Keys left out have the task's defaults; weights left out are 1. Raises UserError for a recipe of another task.
+    evidence: instead of the recipe's. named: whether the user names this recipe, so that it may import rewards. Keys
+    left out have the task's defaults; weights left out are 1. Raises UserError for a recipe of another task.
     """
     values = read_yaml(recipe)
     path = find_recipe(recipe)
@@ -130,8 +154,12 @@ def read_scoring(recipe: str) -> Scoring:
     default = stocks.Arguments()
     rewards = values.get("reward", default.reward)
     rewards = [rewards] if isinstance(rewards, str) else rewards
-    if not isinstance(rewards, list) or not set(map(str, rewards)) <= set(COMPONENTS):
+    if not isinstance(rewards, list) or not all(isinstance(name, str) for name in rewards):
         raise UserError(f"{path}: reward: {rewards} is not a list of {', '.join(COMPONENTS)}")
+    try:
+        check_names(rewards, COMPONENTS)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     weights = values.get("reward_weights")
     if weights is None:
         weights = [1.0] * len(rewards)
@@ -140,10 +168,17 @@ def read_scoring(recipe: str) -> Scoring:
     accuracy, skew_aware = values.get("accuracy", default.accuracy), values.get("skew_aware", default.skew_aware)
     if accuracy not in ACCURACIES or not isinstance(skew_aware, bool):
         raise UserError(f"{path}: accuracy must be one of {', '.join(ACCURACIES)}, and skew_aware true or false")
+    evidence = evidence or values.get("evidence", default.evidence)
+    if evidence not in EVIDENCE:
+        raise UserError(f"{path}: evidence: {evidence} is not one of {', '.join(EVIDENCE)}")
     length = values.get("max_completion_length")
     length = length if isinstance(length, int) and length > 0 else None
-    weights = dict(zip(rewards, map(float, weights), strict=True))
-    return Scoring(recipe, accuracy, skew_aware, weights, length)
+    paths = [reward for reward in rewards if is_imported(reward)]
+    rules = import_rules(recipe, named_by_flag=False, trusted=False) if named else ImportRules()
+    imported = {name_of(reward): load(reward, rules) for reward in paths} if named else {}
+    left_out = () if named else tuple(paths)
+    kept = {name_of(r): float(weight) for r, weight in zip(rewards, weights, strict=True) if r not in left_out}
+    return Scoring(recipe, accuracy, skew_aware, evidence, kept, length, imported, left_out)
 
 
 def _is_number(value: Any) -> bool:
@@ -324,7 +359,7 @@ def _rebuilt_rows(log: str) -> dict[tuple[str, str], dict]:
 
 
 def _score_row(options: argparse.Namespace) -> None:
-    scoring = read_scoring(options.recipe or options.source or DEFAULT_RECIPE)
+    scoring = read_scoring(options.recipe or options.source or DEFAULT_RECIPE, options.evidence, named=True)
     if options.source:
         try:
             _apart(options.date, options.date)
@@ -337,12 +372,29 @@ def _score_row(options: argparse.Namespace) -> None:
     else:
         row = read_row(options.row, scoring.skew_aware)
     completion = _read_completion(options.completion)
-    result = score(completion, row, accuracy=scoring.accuracy, skew_aware=scoring.skew_aware, weights=scoring.weights)
+    result = _scored(completion, row, scoring)
     if options.json:
         known = {key: row[key] for key in ("ticker", "date", "label", "next_return") if key in row}
-        print(json.dumps({**known, "scoring": dataclasses.asdict(scoring), **result}, indent=2))
+        print(json.dumps({**known, "scoring": scoring.to_json(), **result}, indent=2))
     else:
         print_score(completion, row, result, scoring)
+
+
+def _scored(completion: str, row: Mapping, scoring: Scoring) -> dict[str, Any]:
+    """As `rewards.score`, and with the imported rewards of the recipe."""
+    of_task = {name: weight for name, weight in scoring.weights.items() if name not in scoring.imported}
+    keys: dict[str, Any] = {key: getattr(scoring, key) for key in ("accuracy", "skew_aware", "evidence")}
+    result = score(completion, row, **keys, weights=of_task)
+    if scoring.imported:
+        columns = {name: [value] for name, value in row.items() if name != "prompt"}
+        answer = [{"role": "assistant", "content": completion}]
+        given = as_trl_calls([row.get("prompt")], [answer], [completion.split()], columns)
+        for name, reward in scoring.imported.items():
+            (value,) = reward(**given)
+            result[name] = 0.0 if value is None else value
+            result["total"] += scoring.weights[name] * result[name]
+            result["reasons"][name] = "no value for this answer" if value is None else "a reward of the recipe's own"
+    return result
 
 
 def _read_completion(name: str) -> str:
@@ -355,9 +407,8 @@ def _read_completion(name: str) -> str:
 
 
 def print_score(completion: str, row: Mapping, result: Mapping, scoring: Scoring) -> None:
-    """The completion with its claims marked, then the claims, the components and the total."""
+    """The completion, then its evidence with verdicts, the rewards and the total."""
     console = make_console()
-    marks = marks_of(console)
 
     def show(value: object) -> str:
         return printable(str(value), console)
@@ -366,7 +417,7 @@ def print_score(completion: str, row: Mapping, result: Mapping, scoring: Scoring
     console.print(f"{what or 'row'}: {row['label']}, next return {row['next_return']:+.2%}")
     console.print()
     if completion.strip():
-        console.print(marked(printable(completion, console), result["claims"], marks), soft_wrap=True)
+        console.print(styled(show(completion.rstrip())), soft_wrap=True)
     else:
         console.print("(empty completion)", style="dim")
     console.print()
@@ -376,18 +427,12 @@ def print_score(completion: str, row: Mapping, result: Mapping, scoring: Scoring
     else:
         stated = [f"{key} {forecast[key]:.4g}" for key in ("confidence", "move") if forecast[key] is not None]
         console.print(f"forecast: {', '.join([forecast['direction'], *stated])}")
+    if result["remark"]:
+        console.print(f"note: {show(result['remark'])}", style="yellow", soft_wrap=True)
     console.print()
-    if result["claims"]:
-        table = plain_table("claim", "", "fact", "why")
-        for claim in result["claims"]:
-            colour = "green" if claim["grounded"] else "red"
-            verdict = f"{marks[claim['grounded']]} {'grounded' if claim['grounded'] else 'not grounded'}"
-            table.add_row(
-                styled(show(claim["text"])), styled(verdict, colour), show(claim["fact"] or ""), show(claim["why"])
-            )
-        console.print(table)
+    print_evidence(result["evidence"], result["invented"], console)
     table = plain_table("reward", "value", "weight", "adds", "why", numbers=("value", "weight", "adds"))
-    for name in COMPONENTS:
+    for name in (*COMPONENTS, *scoring.imported):
         weight = scoring.weights.get(name)
         told = ("", "") if weight is None else (f"{weight:g}", f"{weight * result[name]:.3f}")
         style = None if weight is not None else "dim"
@@ -396,7 +441,8 @@ def print_score(completion: str, row: Mapping, result: Mapping, scoring: Scoring
     table.add_row("total", "", "", f"{result['total']:.3f}", "", style="bold")
     console.print(table)
     aware = ", skew-aware" if scoring.skew_aware else ""
-    console.print(f"weights and {scoring.accuracy} accuracy{aware} of {scoring.recipe}", style="dim", soft_wrap=True)
+    said = f"weights and {scoring.accuracy} accuracy{aware} of {scoring.recipe}; evidence {scoring.evidence}"
+    console.print(said, style="dim", soft_wrap=True)
 
 
 # ------------------------------------------------------------------------------------------------------ a log
@@ -406,7 +452,10 @@ def _score_log(options: argparse.Namespace) -> None:
     lines, notes = read_log(options.log)
     beside = Path(options.log).with_name("recipe.yaml")
     recipe = options.recipe or (str(beside) if beside.is_file() else DEFAULT_RECIPE)
-    scoring = read_scoring(recipe)
+    scoring = read_scoring(recipe, options.evidence, named=bool(options.recipe))
+    notes += [f"{path} is not scored again: a recipe beside a log imports nothing" for path in scoring.left_out]
+    if any("claims" in line for line in lines):
+        notes.append("the log is of an older version, which read claims from prose: they are left out")
     if recipe == DEFAULT_RECIPE and not options.recipe:
         notes.append(f"no recipe.yaml beside the log: taken as a run of {DEFAULT_RECIPE}; give --recipe if it is not")
     rows = None
@@ -418,7 +467,7 @@ def _score_log(options: argparse.Namespace) -> None:
     notes += more
     patterns = find_patterns(lines, scoring.max_completion_length)
     if options.json:
-        report = {"log": options.log, "completions": len(lines), "scoring": dataclasses.asdict(scoring)}
+        report = {"log": options.log, "completions": len(lines), "scoring": scoring.to_json()}
         found = [dataclasses.asdict(pattern) for pattern in patterns]
         report |= {"notes": notes, "rescored": checks, "patterns": found}
         print(json.dumps(report, indent=2))
@@ -454,7 +503,8 @@ def rescore(
             changed += any(row[key] != line[key] for key in ("label", "next_return") if key in line)
         skew_aware = scoring.skew_aware and row is not None
         known_row = row or {**known, "base_rate_up": 0.5}
-        result = score(line["completion"], known_row, accuracy=scoring.accuracy, skew_aware=skew_aware)
+        keys: dict[str, Any] = {"skew_aware": skew_aware, "evidence": scoring.evidence}
+        result = score(line["completion"], known_row, accuracy=scoring.accuracy, **keys)
         forecast = result["forecast"] or dict.fromkeys(("direction", "confidence", "move"))
         checks["forecast"].add(number, float(any(_differs(line.get(k), v) for k, v in forecast.items() if k in line)))
         for name in checkable:

@@ -1,4 +1,4 @@
-"""Answers on the terminal: claims marked as grounded or not, and nothing that would steer it."""
+"""Answers on the terminal: text, evidence with its verdicts, and nothing that would steer it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,6 @@ def printable(text: str, console: Console) -> str:
     return plain.encode(console.encoding, "replace").decode(console.encoding)
 
 
-def marks_of(console: Console) -> dict[bool, str]:
-    return {True: "✓", False: "✗"} if console.encoding.startswith("utf") else {True: "+", False: "x"}
-
-
 def plain_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
@@ -43,16 +39,15 @@ def styled(text: str, style: str = "") -> Text:
     return Text(text, style=style)
 
 
-def marked(completion: str, claims: Sequence[Mapping], marks: Mapping[bool, str]) -> Text:
-    """The completion with each claim as [✓ 2.10%] or [✗ 2.10%], green or red."""
-    shown, at = styled(""), 0
-    for claim in claims:
-        start, end = claim.get("start"), claim.get("end")
-        if start is None or end is None or start < at:
-            continue
-        shown.append(completion[at:start])
-        colour = "green" if claim["grounded"] else "red"
-        shown.append(f"[{marks[claim['grounded']]} {completion[start:end]}]", style=colour)
-        at = end
-    shown.append(completion[at:].rstrip())
-    return shown
+def print_evidence(evidence: Sequence[Mapping], invented: Sequence[str], console: Console) -> None:
+    """The lines of an answer's evidence as a table with verdicts, and the invented numbers of its thought."""
+    if evidence:
+        table = plain_table("evidence", "value", "side", "verdict")
+        for line in evidence:
+            colour = "green" if line["verdict"] == "grounded" else "red"
+            cells = [styled(printable(line[key], console)) for key in ("name", "value", "side")]
+            table.add_row(*cells, styled(line["verdict"], colour))
+        console.print(table)
+    if invented:
+        text = f"invented numbers in the thought: {', '.join(invented)}"
+        console.print(styled(printable(text, console), "red"), soft_wrap=True)

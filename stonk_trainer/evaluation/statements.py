@@ -330,17 +330,20 @@ def reward_table(models: dict[str, dict]) -> list[Table]:
     names = list(dict.fromkeys(name for s in models.values() for name in mapping(s, "reward_components")))
     if not names:
         return []
-    header = ["", *names, "total", "grounded claims"]
+    header = ["", *names, "total", "grounded evidence"]
     rows = [
         [
             model,
             *(figure_of(mapping(s, "reward_components").get(name)) for name in names),
             figure_of(s.get("reward_mean")),
-            figure_of(s.get("grounded_claims"), digits=2),
+            _share(s.get("grounded"), s.get("grounded_ci95")),
         ]
         for model, s in models.items()
     ]
-    return [Table("Mean rewards on the judged rows, and distinct facts cited rightly per answer.", header, rows)]
+    caption = (
+        "Mean rewards on the judged rows, and the share of an answer's lines of evidence that its prompt bears out."
+    )
+    return [Table(caption, header, rows)]
 
 
 def difference_table(summary: dict) -> list[Table]:
@@ -359,7 +362,7 @@ def difference_table(summary: dict) -> list[Table]:
                 verdict = "no clear difference"
             else:
                 verdict = "better" if (ends[0] > 0) != lower_is_better else "worse"
-            if what == "accuracy":
+            if what in ("accuracy", "grounded"):
                 shown = _points_of(change, ends)
             else:
                 shown = _signed(change, 3) + (f" {_range(*ends, 3, signed=True)}" if ends else "")

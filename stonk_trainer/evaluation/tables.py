@@ -16,6 +16,7 @@ def print_summary(summary: dict) -> None:
     names = dict(zip(forecasters, short_names(list(models)) + list(summary["baselines"]), strict=True))
     if any("reward_mean" in s for s in models.values()):
         console.print(_answers(models, names))
+        console.print(_evidence(models, names))
     console.print(_forecasts(forecasters, names, summary["split"]))
     console.print("\n" + "\n".join(_differences(summary["differences"], names)))
     for name, recall in (summary.get("recall") or {}).items():
@@ -25,9 +26,10 @@ def print_summary(summary: dict) -> None:
         )
     console.print(_backtests(forecasters, names, summary))
     console.print(
-        "\n95% intervals resample days, with all rows of a day. UP, DOWN: accuracy on the days that went there; an "
-        "unreadable answer is wrong. majority and prior: always the direction more frequent in training. Brier: "
-        "squared error of the stated probability of UP, 0.25 for a coin; ECE: its calibration error. Deflated: "
+        "\n95% intervals resample days, with all rows of a day. Grounded: share of an answer's lines of evidence that "
+        "its prompt bears out; lines and invented numbers are per answer. UP, DOWN: accuracy on the days that went "
+        "there; an unreadable answer is wrong. majority and prior: always the direction more frequent in training. "
+        "Brier: squared error of the stated probability of UP, 0.25 for a coin; ECE: its calibration error. Deflated: "
         f"probability that the true Sharpe ratio is above the best of {summary['costs']['trials']} strategies without "
         "skill. Turnover: times the capital per year. Daily directions are close to a coin.",
         style="dim",
@@ -46,12 +48,21 @@ def short_names(names: list[str]) -> list[str]:
 def _answers(models: dict[str, dict], names: dict[str, str]) -> Table:
     table = _table("Answers")
     components = list(next(s for s in models.values() if "reward_components" in s)["reward_components"])
-    _add_columns(table, "readable", "facts", *(c.replace("_", " ") for c in components), "total")
+    _add_columns(table, "readable", *(c.replace("_", " ") for c in components), "total")
     for name, s in models.items():
         rewards = s.get("reward_components", {})
-        values = [s["parse_rate"], s.get("grounded_claims"), *(rewards.get(c) for c in components)]
-        texts = [_percent(values[0], 1), _number(values[1], 2), *(_number(v, 3) for v in values[2:])]
-        table.add_row(names[name], *texts, _number(s.get("reward_mean"), 3))
+        texts = [_number(rewards.get(c), 3) for c in components]
+        table.add_row(names[name], _percent(s["parse_rate"], 1), *texts, _number(s.get("reward_mean"), 3))
+    return table
+
+
+def _evidence(models: dict[str, dict], names: dict[str, str]) -> Table:
+    table = _table("Evidence")
+    _add_columns(table, "grounded", "95% interval", "lines", "invented numbers")
+    for name, s in models.items():
+        interval = _interval(s.get("grounded_ci95"), 100)
+        counts = [_number(s.get(key), 2) for key in ("evidence_lines", "invented_numbers")]
+        table.add_row(names[name], _percent(s.get("grounded"), 1), interval, *counts)
     return table
 
 

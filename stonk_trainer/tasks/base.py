@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.imported_rewards import ImportRules
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
+def text_of(completion: Any) -> str:
+    """The text of a completion: it is that, or a conversation that ends with the assistant's message."""
+    return completion if isinstance(completion, str) else completion[-1]["content"]
+
+
 @dataclass
 class TaskArguments:
     """What every task's recipe keys have."""
 
     model: str | None = field(default=None, init=False)  # the model a training run starts from; None: a new one
     max_completion_length: int | None = field(default=None, init=False)  # tokens of an answer at most, in RL
+    imports: ImportRules = field(default_factory=ImportRules, init=False)  # of rewards named by import path
 
 
 @dataclass(frozen=True)
@@ -59,15 +66,6 @@ class Forecaster(Protocol):
         absolute return, as a fraction; None likewise), readable (answers with a forecast), and what else the task has.
         hear: called with the answers so far, those of a row one after the other; where answers are text.
         """
-
-
-def check_rewards(names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise UserError unless `names` are some of `known`, each once."""
-    for name in names:
-        if name not in known:
-            raise UserError(f"reward: {name} is not one of {', '.join(known)}")
-    if len(set(names)) != len(names) or not names:
-        raise UserError(f"reward: {' '.join(names) or '(empty)'}: name each reward once, and at least one")
 
 
 def check_chat_template(tokenizer: Any, name: str) -> None:
@@ -120,19 +118,27 @@ class Task(Protocol):
 
     @staticmethod
     def reward_functions(args: Any) -> list[Callable[..., list[float]]]:
-        """TRL reward functions in the order of `args.reward`; `__name__` is the reward's name."""
+        """TRL reward functions in the order of `args.reward`; `__name__` is the reward's name. Imports those that are
+        named by import path, as `args.imports` allows."""
+
+    @staticmethod
+    def proper_scores(args: Any) -> list[str]:
+        """Those of `args.reward` that an honest probability maximises."""
 
     @staticmethod
     def example_answers(args: Any, row: Row) -> dict[str, str]:
         """Answers to `row` by what they are; the first is a good one, and `stonk check` shows what each earns."""
 
     @staticmethod
-    def record(args: Any, row: Row, completion: str) -> Row:
-        """What one answer to `row` amounts to, by the same parser the rewards use: the columns of the run log."""
+    def records(args: Any, rows: Sequence[Row], completions: Sequence[Any]) -> list[Row]:
+        """What each answer amounts to, by the same parser the rewards use: the columns of the run log.
+
+        completions: texts, or conversations that end with the assistant's message; the list the rewards were given.
+        """
 
     @staticmethod
     def evaluate(args: Any, rows: Sequence[Row], completions: Sequence[str]) -> list[Row]:
-        """One record per completion: what `record` says, and each reward by name."""
+        """One record per completion: what `records` says, and each reward by name."""
 
     @staticmethod
     def feature_table(args: Any, split: str) -> DataFrame:

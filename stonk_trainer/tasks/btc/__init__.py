@@ -9,13 +9,14 @@ are the codec's: it is trained first, and every model folder holds a copy of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import Asking, Forecaster, TaskArguments, check_rewards
+from stonk_trainer.tasks import imported_rewards
+from stonk_trainer.tasks.base import Asking, Forecaster, Row, TaskArguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -89,7 +90,10 @@ class Arguments(TaskArguments, Market):
     horizon: int = field(default=32, metadata={"help": "Tokens sampled in RL: exactly so many, no more, no fewer."})
     reward: list[str] = field(
         default_factory=lambda: ["token_acc"],
-        metadata={"help": "Reward functions: token_acc, return_mse, crps, pnl; weigh several with reward_weights."},
+        metadata={
+            "help": "Reward functions: token_acc, return_mse, crps, pnl, or an import path such as my_rewards:sharpe; "
+            "weigh several with reward_weights."
+        },
     )
     cost_bps: float = field(
         default=5.0, metadata={"help": "pnl: cost of trading, in hundredths of a percent of the amount traded."}
@@ -130,7 +134,7 @@ class Arguments(TaskArguments, Market):
                 f"gpt_positions: {self.gpt_positions} is less than context_len {self.context_len} + horizon "
                 f"{self.horizon}"
             )
-        check_rewards(self.reward, REWARDS)
+        imported_rewards.check_names(self.reward, REWARDS)
 
 
 def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
@@ -209,7 +213,14 @@ def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
     """The reward functions named in `args.reward`, for TRL."""
     from stonk_trainer.tasks.btc import dataset, rewards
 
-    return rewards.reward_functions(args.reward, dataset.codec_of(args), args.horizon, args.cost_bps)
+    built_in = [name for name in args.reward if not imported_rewards.is_imported(name)]
+    own = rewards.reward_functions(built_in, dataset.codec_of(args), args.horizon, args.cost_bps)
+    return imported_rewards.merged(args.reward, own, args.imports)
+
+
+def proper_scores(args: Arguments) -> list[str]:
+    """`crps` is one."""
+    return [name for name in args.reward if name == "crps"]
 
 
 def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
@@ -221,11 +232,12 @@ def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
     return {name: to_text(tokens) for name, tokens in answers.items()}
 
 
-def record(args: Arguments, row: dict[str, Any], completion: str) -> dict[str, Any]:
+def records(args: Arguments, rows: Sequence[Row], completions: Sequence[str]) -> list[Row]:
     """Columns of the run log: the row, and the direction and size of the sampled path over the whole horizon."""
     from stonk_trainer.tasks.btc import dataset
 
-    return dataset.record(dataset.codec_of(args), row, completion)
+    codec = dataset.codec_of(args)
+    return [dataset.record(codec, row, text) for row, text in zip(rows, completions, strict=True)]
 
 
 def run_log_name(args: Arguments) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import TaskArguments, check_chat_template, check_rewards
+from stonk_trainer.tasks import imported_rewards
+from stonk_trainer.tasks.base import Row, TaskArguments, check_chat_template, text_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,7 +59,10 @@ class Arguments(TaskArguments):
     )
     reward: list[str] = field(
         default_factory=lambda: ["accuracy", "format"],
-        metadata={"help": "Reward functions: accuracy, format, overlong; weigh them with reward_weights."},
+        metadata={
+            "help": "Reward functions: accuracy, format, overlong, or an import path such as my_rewards:brevity; weigh "
+            "them with reward_weights."
+        },
     )
     overlong_buffer: int = field(
         default=64, metadata={"help": "overlong: tokens below max_completion_length from which length is punished."}
@@ -71,7 +75,7 @@ class Arguments(TaskArguments):
     sampling_seed: int = field(default=42, metadata={"help": "Seed of drawing and shuffling rows."})
 
     def __post_init__(self):
-        check_rewards(self.reward, ("accuracy", "format", "overlong"))
+        imported_rewards.check_names(self.reward, ("accuracy", "format", "overlong"))
         for name in ("max_train_samples", "max_eval_samples", "overlong_buffer"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be at least 1")
@@ -183,7 +187,14 @@ def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
     """The reward functions named in `args.reward`, for TRL."""
     from stonk_trainer.tasks.reasoning import verify
 
-    return verify.reward_functions(args.reward, args.max_completion_length, args.overlong_buffer)
+    built_in = [name for name in args.reward if not imported_rewards.is_imported(name)]
+    own = verify.reward_functions(built_in, args.max_completion_length, args.overlong_buffer)
+    return imported_rewards.merged(args.reward, own, args.imports)
+
+
+def proper_scores(args: Arguments) -> list[str]:
+    """None: an answer is right or wrong."""
+    return []
 
 
 def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
@@ -202,13 +213,17 @@ def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def record(args: Arguments, row: dict[str, Any], completion: str) -> dict[str, Any]:
+def records(args: Arguments, rows: Sequence[Row], completions: Sequence[Any]) -> list[Row]:
     """Columns of the run log: the row, what was stated as the final answer, and whether it is right."""
+    return [_record(row, text_of(completion)) for row, completion in zip(rows, completions, strict=True)]
+
+
+def _record(row: Row, text: str) -> Row:
     from stonk_trainer.tasks.reasoning import verify
 
     known = {name: row[name] for name in ("source", "id", "target")}
-    right = verify.is_correct(completion, row["target"], row["verifier"])
-    return {**known, "answer": verify.final_answer(completion), "correct": right}
+    right = verify.is_correct(text, row["target"], row["verifier"])
+    return {**known, "answer": verify.final_answer(text), "correct": right}
 
 
 def run_log_name(args: Arguments) -> str:

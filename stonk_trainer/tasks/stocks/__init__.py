@@ -6,17 +6,21 @@ before pandas, datasets or a model is loaded.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import Asking, Forecaster, Row, TaskArguments, check_chat_template, check_rewards
+from stonk_trainer.tasks import imported_rewards
+from stonk_trainer.tasks.base import Asking, Forecaster, Row, TaskArguments, check_chat_template
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from pandas import DataFrame
+
+    from stonk_trainer.tasks.stocks.rewards import Scorer
 
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
@@ -79,7 +83,17 @@ class Arguments(TaskArguments):
     anonymise: bool = field(default=False, metadata={"help": "Hide the company's name and the calendar."})
     reward: list[str] = field(
         default_factory=lambda: ["accuracy", "data_usage", "coherence"],
-        metadata={"help": "Reward functions: accuracy, magnitude, data_usage, coherence."},
+        metadata={
+            "help": "Reward functions: accuracy, magnitude, data_usage, coherence, or an import path such as "
+            "my_rewards:humility."
+        },
+    )
+    evidence: Literal["required", "optional"] = field(
+        default="optional",
+        metadata={
+            "help": "What data_usage and coherence need. required: lines of evidence as the prompt asks for them. "
+            "optional: in an answer without any, the numbers of its reasoning count as lines."
+        },
     )
     accuracy: Literal["direction", "calibrated"] = field(
         default="direction",
@@ -88,6 +102,13 @@ class Arguments(TaskArguments):
     skew_aware: bool = field(
         default=False, metadata={"help": "Weigh each direction by 0.5 / its base rate: the majority earns no more."}
     )
+
+    @functools.cached_property
+    def scorer(self) -> Scorer:
+        """How these arguments score: one for the rewards and the run log, which share what it has parsed."""
+        from stonk_trainer.tasks.stocks.rewards import Scorer
+
+        return Scorer(self.accuracy, self.skew_aware, self.evidence)
 
     def __post_init__(self):
         import re
@@ -105,7 +126,7 @@ class Arguments(TaskArguments):
         for name in self.indicators:
             if not re.fullmatch(_INDICATOR, name):
                 raise UserError(f"indicators: {name} is not volume, change_Nd, sma_N or volatility_Nd (N below 60)")
-        check_rewards(self.reward, ("accuracy", "magnitude", "data_usage", "coherence"))
+        imported_rewards.check_names(self.reward, ("accuracy", "magnitude", "data_usage", "coherence"))
 
 
 def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
@@ -147,7 +168,7 @@ def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horiz
 
 
 def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any]:
-    """A row with a prompt and facts, of which the claims are judged."""
+    """A row with a prompt and facts, by which the evidence is checked."""
     from stonk_trainer.tasks.stocks import forecaster
 
     return forecaster.check_row(row, where)
@@ -176,13 +197,17 @@ def closes(args: Arguments) -> DataFrame:
 
 def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
     """The reward functions named in `args.reward`, for TRL."""
-    from stonk_trainer.tasks.stocks import rewards
+    own = args.scorer.reward_functions([name for name in args.reward if not imported_rewards.is_imported(name)])
+    return imported_rewards.merged(args.reward, own, args.imports)
 
-    return rewards.reward_functions(args.reward, accuracy=args.accuracy, skew_aware=args.skew_aware)
+
+def proper_scores(args: Arguments) -> list[str]:
+    """`accuracy: calibrated` is one."""
+    return [name for name in args.reward if name == "accuracy" and args.accuracy == "calibrated"]
 
 
 def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
-    """The right direction argued from the row's facts; the wrong one without a fact; nothing."""
+    """The right direction with evidence from the row's facts; the wrong one without a fact; nothing."""
     import random
 
     from stonk_trainer.tasks.stocks.facts import facts_from_json
@@ -197,33 +222,40 @@ def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
 
 
 def score(completion: str, row: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Each reward of one completion, its forecast and its claims; see `rewards.score`."""
+    """Each reward of one completion, its forecast and its evidence; see `rewards.score`."""
     from stonk_trainer.tasks.stocks import rewards
 
     return rewards.score(completion, row, **options)
 
 
-def record(args: Arguments, row: dict[str, Any], completion: str) -> dict[str, Any]:
-    """Columns of the run log: the row's ticker, date, label, next_return; forecast and claims of `completion`."""
-    return _columns(row, score(completion, row, accuracy=args.accuracy, skew_aware=args.skew_aware))
+def records(args: Arguments, rows: Sequence[Row], completions: Sequence[Any]) -> list[Row]:
+    """Columns of the run log: the row's ticker, date, label, next_return; forecast and evidence of each completion."""
+    from stonk_trainer.tasks.stocks.rewards import describe
+
+    columns = {name: [row[name] for row in rows] for name in args.scorer.columns}
+    nothing = {"direction": None, "confidence": None, "move": None}
+    found = []
+    for row, (answer, _) in zip(rows, args.scorer.check(completions, columns), strict=True):
+        said = describe(answer)
+        known = {name: row[name] for name in ("ticker", "date", "label", "next_return")}
+        kept = {name: said[name] for name in ("grounded", "evidence", "invented")}
+        found.append({**known, **(said["forecast"] or nothing), **kept})
+    return found
 
 
-def _columns(row: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    forecast = result["forecast"] or {"direction": None, "confidence": None, "move": None}
-    known = {name: row[name] for name in ("ticker", "date", "label", "next_return")}
-    kept = ("start", "end", "grounded", "fact", "why")  # where in the completion, and the verdict
-    claims = [{key: claim[key] for key in kept} for claim in result["claims"]]
-    return {**known, **forecast, "grounded_claims": result["grounded"], "claims": claims}
-
-
-def evaluate(args: Arguments, rows: Sequence[Row], completions: Sequence[str]) -> list[dict[str, Any]]:
-    """One record per completion: what `record` says, and every reward of `args.reward`."""
-    records = []
-    for row, completion in zip(rows, completions, strict=True):
-        result = score(completion, row, accuracy=args.accuracy, skew_aware=args.skew_aware)
-        rewards = {name: result[name] for name in args.reward}
-        records.append({**_columns(row, result), "base_rate_up": row["base_rate_up"], "rewards": rewards})
-    return records
+def evaluate(args: Arguments, rows: Sequence[Row], completions: Sequence[str]) -> list[Row]:
+    """One record per completion: what `records` says, and every reward of `args.reward`."""
+    read = records(args, rows, completions)
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
+    answers = [[{"role": "assistant", "content": text}] for text in completions]
+    ids = [text.split() for text in completions]  # words stand for tokens
+    given = imported_rewards.as_trl_calls([row["prompt"] for row in rows], answers, ids, columns)
+    earned = [function(**given) for function in reward_functions(args)]
+    names = [imported_rewards.name_of(reward) for reward in args.reward]
+    return [
+        {**record, "base_rate_up": row["base_rate_up"], "rewards": dict(zip(names, values, strict=True))}
+        for record, row, values in zip(read, rows, zip(*earned, strict=True), strict=True)
+    ]
 
 
 def run_log_name(args: Arguments) -> str:

@@ -1,164 +1,252 @@
-"""The answer: from a completion's text to a forecast, or to the reason why there is none.
+"""The answer: from a completion's text to a forecast with its evidence, or to the reason why there is none.
 
-One grammar reads all four dialects, because they differ only in how they name the same fields:
+    <think> … </think>
+    Evidence:
+    - NAME | VALUE | SIDE
+    Prediction: UP
+    Expected move: 1.2%
+    Confidence: 63%
 
-    1. <think>…</think>, then lines Prediction: UP, Expected move: 1.2%, Confidence: 63%
-    2. Model Prediction: UP / Confidence: 87% / Reasoning: …   (also on separate lines)
-    3. <think>…</think><confidence>75%</confidence><answer>up 2.5%</answer>
-    4. Day 1: [UP] 2.5% with 75% confidence, then Justification: …
+One grammar reads this and three older dialects, because they differ only in how they name the same fields:
+
+    Model Prediction: UP / Confidence: 87% / Reasoning: …   (also on separate lines)
+    <think>…</think><confidence>75%</confidence><answer>up 2.5%</answer>
+    Day 1: [UP] 2.5% with 75% confidence, then Justification: …
 
 The tags of the third become `name:` lines; then each line outside the thought that starts with a field's name is read,
-and every other line is reasoning. Reading is strict where leniency could be exploited: an answer that is not exactly
-one direction (a menu such as "UP or DOWN", a letter of another alphabet) makes the completion unreadable. Patterns are
+and every other line is prose. Reading is strict where leniency could be exploited: an answer that is not exactly one
+direction (a menu such as "UP or DOWN", a letter of another alphabet) makes the completion unreadable. Patterns are
 anchored at the start of a line or at a literal and have no nested repetition, so time is linear in the length.
 """
 
+from __future__ import annotations
+
+import functools
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
+
+LONGEST = 100_000  # characters; a longer completion ran away
+_SHORT = 500  # characters; what is read of as few is kept
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What a completion forecasts for the next trading day.
+class Evidence(NamedTuple):
+    """One line of evidence, and what the row's ledger says of it.
 
-    direction: "UP" or "DOWN". confidence: stated probability of that direction in [0, 1], None when not stated.
-    move: expected absolute return as a fraction (0.012 for 1.2 %), None when not stated.
-    reasoning: the text that is not part of the answer: the thought, and prose outside it.
+    Of a malformed line `name` is the whole text. verdict: see `ledger.VERDICTS`. cites: the facts of a grounded line.
     """
 
-    direction: str
-    confidence: float | None
-    move: float | None
-    reasoning: str
+    name: str
+    value: str
+    side: str
+    verdict: str
+    cites: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """A completion without exactly one well-formed final answer; `reason` says why in a few words."""
+class Answer(NamedTuple):
+    """What a completion says.
 
-    reason: str
+    direction: "UP" or "DOWN"; None when no forecast can be read, and `problem` says why. confidence: stated probability
+    of that direction in [0.5, 1]; None when none is stated, or one that is not such a probability, and `remark` says
+    so. move: expected absolute return as a fraction (0.012 for 1.2%); None when not stated. thought: the thought, and
+    prose outside evidence and fields. lines: of the evidence, without blank ones; None when there is no evidence.
+
+    The rest is empty until `ledger.Ledger.check` has compared the answer with its row. evidence: the lines with their
+    verdicts; grounded: those that are. numbers: how many of the thought a row could bear out; invented: those it does
+    not.
+    """
+
+    direction: str | None = None
+    confidence: float | None = None
+    move: float | None = None
+    thought: str = ""
+    lines: tuple[str, ...] | None = None
+    problem: str | None = None
+    remark: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+    grounded: tuple[Evidence, ...] = ()
+    numbers: int = 0
+    invented: tuple[str, ...] = ()
+
+    @property
+    def share_grounded(self) -> float:
+        """Grounded lines among all lines of the evidence; 0 when there is none."""
+        return len(self.grounded) / len(self.evidence) if self.evidence else 0.0
+
+    @property
+    def share_invented(self) -> float:
+        """Invented numbers among the numbers of the thought; 0 when there is none."""
+        return len(self.invented) / self.numbers if self.numbers else 0.0
 
 
 _FLAGS = re.IGNORECASE | re.ASCII  # ASCII: neither look-alike letters nor the digits of other scripts match
-_OPEN, _CLOSE = re.compile(r"<think>", _FLAGS), re.compile(r"</think>", _FLAGS)
-_TAG = re.compile(r"<(answer|confidence)>", _FLAGS)
-_END_TAG = re.compile(r"</(?:answer|confidence)>", _FLAGS)
-_MARKDOWN = str.maketrans("", "", "*`\r")
+_THINK = re.compile(r"<(/?)think>", _FLAGS)
+_TAG = re.compile(r"<(/?)(answer|confidence)>", _FLAGS)
+_TAIL = 400  # characters in which special tokens are looked for
+_SPECIAL_TOKENS = re.compile(r"(?:\s*(?:<[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>|</s>|<eos>|<end_of_turn>))+\s*\Z")
+# One for one, so that places stay: full-width punctuation and the minus sign become the plain ones, markdown spaces.
+_PLAIN = str.maketrans("\uff1a\uff05\uff08\uff09\uff3b\uff3d\u2212\uff0b*`\r", ":%()[]-+   ")
 
-_NAMES = {
-    "answer": r"(?:(?:model|final|my)[ \t]+)?prediction|answer|day[ \t]+1",
-    "move": r"expected[ \t]+move",
-    "confidence": r"confidence",
-    "prose": r"reasoning|justification",
-}
-_ANY_NAME = "|".join(_NAMES.values())
-_FIELD = re.compile(
-    r"[ \t#>-]*(?:" + "|".join(f"(?P<{key}>{names})" for key, names in _NAMES.items()) + r")[ \t]*:(?P<value>.*)",
-    _FLAGS,
-)
+_ANSWER_NAMES = r"(?:(?:model|final|my)[ \t]+)?prediction|answer|day[ \t]+1|expected[ \t]+move|confidence"
+_NAME = rf"{_ANSWER_NAMES}|reasoning|justification"
+_FIELD_OF = {"prediction": "answer", "answer": "answer", "1": "answer", "move": "move", "confidence": "confidence"}
+_FIELD_OF |= {"reasoning": "prose", "justification": "prose"}  # by the last word of the name
+_LINE = r"\n[ \t#>\u2022-]*(?:\(?\d{1,2}[.)][ \t]*)?"  # how a line may begin: as a quotation, a heading, in a list
+_FIELD = re.compile(rf"{_LINE}(?P<name>{_NAME})[ \t]*:(?P<value>[^\n]*)", _FLAGS)
+_ANSWER_FIELD = re.compile(rf"{_LINE}(?:{_ANSWER_NAMES})[ \t]*:", _FLAGS)
+_EVIDENCE = re.compile(r"\n[ \t#]*evidence[ \t]*:[ \t]*(?=\n)", _FLAGS)
 # Fields may share a line: "Model Prediction: UP / Confidence: 87% / Reasoning: the P/E ratio …"
-_BETWEEN_FIELDS = re.compile(rf"[/|,;](?=[ \t]*(?:{_ANY_NAME})[ \t]*:)", _FLAGS)
+_NEXT_FIELD = re.compile(rf"[/|,;][ \t]*(?P<name>{_NAME})[ \t]*:", _FLAGS)
 
-_PERCENT = r"(?P<{0}>[+-]?\d{{1,4}}(?:\.\d{{1,9}})?)[ \t]?%"
+_NUMBER = r"[+-]?\d{1,4}(?:\.\d{1,9})?"
+
+
+def _percent(group: str) -> str:
+    return rf"(?P<{group}>{_NUMBER})[ \t]?(?:%|percent\b)"
+
+
+_OPENING, _CLOSING = r"[ \t\[\"'(]*", r"[\]\"') \t.!]*"
+_STATED = rf"(?:confidence[ \t]*:?[ \t]*{_percent('before')}|{_percent('after')}[ \t]+confiden(?:ce|t))"
 _ANSWER_VALUE = re.compile(
-    r"[ \t\[\"'(]*(?P<direction>up|down)[\]\"')]*"
-    rf"(?:[ \t,]+(?:by[ \t]+)?~?{_PERCENT.format('move')})?"
-    rf"(?:[ \t,]+with[ \t]+{_PERCENT.format('confidence')}[ \t]+confidence)?[ \t.!]*",
+    rf"{_OPENING}(?P<direction>up|down)[\]\"')]*"
+    rf"(?:[ \t,]+(?:by[ \t]+)?~?{_percent('move')})?"
+    rf"(?:[ \t,(\[]+(?:with[ \t]+)?{_STATED})?{_CLOSING}",
     _FLAGS,
 )
-_MOVE_VALUE = re.compile(rf"[ \t]*(?:about[ \t]+|~)?{_PERCENT.format('move')}[ \t.]*", _FLAGS)
-_CONFIDENCE_VALUE = re.compile(r"[ \t]*(?P<confidence>[+-]?\d{1,4}(?:\.\d{1,9})?)[ \t]?(?P<percent>%?)[ \t.]*", _FLAGS)
+_MOVE_VALUE = re.compile(rf"{_OPENING}(?:about[ \t]+|~)?{_percent('move')}{_CLOSING}", _FLAGS)
+_CONFIDENCE_VALUE = re.compile(rf"{_OPENING}(?P<confidence>{_NUMBER})[ \t]?(?P<percent>%|percent\b)?{_CLOSING}", _FLAGS)
 
 
-def parse(text: str) -> Forecast | Unreadable:
-    """Read the one final answer of a completion.
+def parse(text: str) -> Answer:
+    """Read the one final answer of a completion, and its evidence.
 
-    text: the assistant's text, of any length; it may start inside the thought (the chat template opened `<think>`).
-    Never raises; linear time.
+    text: the assistant's text; it may start inside the thought (the chat template opened `<think>`), and special
+    tokens left at its end are ignored. Never raises; linear time.
     """
-    opened, closed = list(_OPEN.finditer(text)), list(_CLOSE.finditer(text))
+    if len(text) > LONGEST:
+        return Answer(problem=f"longer than {LONGEST:,} characters")
+    if text.rstrip().endswith(">"):
+        text = text[:-_TAIL] + _SPECIAL_TOKENS.sub("", text[-_TAIL:])
+    tags = list(_THINK.finditer(text))
+    opened, closed = [tag for tag in tags if not tag[1]], [tag for tag in tags if tag[1]]
     if len(opened) > len(closed):
-        return Unreadable("unclosed <think>")
+        return Answer(problem="unclosed <think>")
     if len(closed) > 1:
-        return Unreadable("more than one thought")
+        return Answer(problem="more than one thought")
     before, thought, after = "", "", text
     if closed:
         start, inside = opened[0].span() if opened else (0, 0)
         if start > closed[0].start():
-            return Unreadable("unclosed <think>")
+            return Answer(problem="unclosed <think>")
         before, thought, after = text[:start], text[inside : closed[0].start()], text[closed[0].end() :]
 
+    after, lines = _take_evidence(_untagged(after))
+    read = _read_outside if len(after) + len(before) < _SHORT else _read_outside.__wrapped__
+    forecast, early, late = read(_untagged(before), after)
+    if forecast.problem:
+        return forecast
+    return forecast._replace(thought="\n".join(filter(None, (early, thought.strip(), late))), lines=lines)
+
+
+def _untagged(text: str) -> str:
+    """With the tags of the third dialect as lines, and a line end before the first."""
+    if "<" in text:
+        text = _TAG.sub(lambda tag: "\n" if tag[1] else f"\n{tag[2]}:", text)
+    return f"\n{text}"
+
+
+@functools.lru_cache(maxsize=2**12)  # short: most answers end alike
+def _read_outside(before: str, after: str) -> tuple[Answer, str, str]:
+    """(the forecast, prose before the thought, prose after it) of the text before and after the thought."""
     early, final = _read_fields(before), _read_fields(after)
     if not final["answer"]:
-        return Unreadable("the answer stands before the thought" if early["answer"] else "no final answer")
-    answers = _matches(_ANSWER_VALUE, early["answer"] + final["answer"])
-    if answers is None:
-        return Unreadable("the answer is not exactly one of UP and DOWN")
-    moves = _matches(_MOVE_VALUE, early["move"] + final["move"])
-    confidences = _matches(_CONFIDENCE_VALUE, early["confidence"] + final["confidence"])
-    if moves is None:
-        return Unreadable("the expected move is not a percentage")
-    if confidences is None:
-        return Unreadable("the confidence is not a number")
-    return _one_forecast(
-        answers, moves, confidences, "\n".join(filter(None, (*early["prose"], thought, *final["prose"])))
-    )
+        problem = "the answer comes before the thought" if early["answer"] else "no final answer"
+        return Answer(problem=problem), "", ""
+    forecast = _read_forecast({key: early[key] + final[key] for key in ("answer", "move", "confidence")})
+    return forecast, "\n".join(early["prose"]).strip(), "\n".join(final["prose"]).strip()
 
 
-def _matches(form: re.Pattern[str], values: list[str]) -> list[re.Match[str]] | None:
-    """Each value as `form` reads it; None when one is not of that form."""
-    found = [match for value in values if (match := form.fullmatch(value))]
-    return found if len(found) == len(values) else None
+def _plain(text: str) -> str:
+    """The same text, place for place, without markdown and full-width punctuation."""
+    usual = text.isascii() and "*" not in text and "`" not in text and "\r" not in text
+    return text if usual else text.translate(_PLAIN)
 
 
 def _read_fields(text: str) -> dict[str, list[str]]:
-    """Values of each field of `_NAMES` in order; lines that belong to no field are "prose"."""
-    fields: dict[str, list[str]] = {key: [] for key in _NAMES}
-    if not text:
-        return fields
-    text = _END_TAG.sub("\n", _TAG.sub(r"\n\1:", text)).translate(_MARKDOWN)
-    waiting = None  # a field whose value stands on the next line
-    for line in filter(str.strip, text.split("\n")):
-        parts = _BETWEEN_FIELDS.split(line) if _FIELD.match(line) else [line]
-        for part in parts:
-            match = _FIELD.match(part)
-            if match:
-                key, value = next(key for key in _NAMES if match[key]), match["value"]
-            else:
-                key, value = waiting or "prose", part
-            waiting = key if not value.strip() else None
-            if value.strip():
-                fields[key].append(value)
-    if waiting in ("answer", "move", "confidence"):
-        fields[waiting].append("")  # named, never given: refused like any other malformed value
+    """Values of each field in order; what belongs to no field is "prose"."""
+    fields: dict[str, list[str]] = {"answer": [], "move": [], "confidence": [], "prose": []}
+    plain = _plain(text)
+    waiting, at = "", 0  # a field whose value is to come on a line of its own; where that line begins
+    for match in _FIELD.finditer(plain):
+        _read_prose(plain[at : match.start()], waiting, fields)
+        at = match.end()
+        name, value = match["name"], match["value"]
+        while following := _NEXT_FIELD.search(value):
+            fields[_key(name)].append(value[: following.start()])
+            name, value = following["name"], value[following.end() :]
+        waiting = "" if value.strip() else _key(name)
+        if not waiting:
+            fields[_key(name)].append(value)
+    _read_prose(plain[at:] or "\n", waiting, fields)
     return fields
 
 
-def _one_forecast(
-    answers: list[re.Match[str]], moves: list[re.Match[str]], confidences: list[re.Match[str]], reasoning: str
-) -> Forecast | Unreadable:
-    directions = {match["direction"].upper() for match in answers}
-    stated_moves = {match["move"] for match in answers + moves if match["move"]}
-    percentages = {float(match["confidence"]) for match in answers if match["confidence"]}
-    for match in confidences:
-        value = float(match["confidence"])
-        # "0.63" without a percent sign is a probability, "63" a percentage
-        percentages.add(value if match["percent"] or value > 1 else 100 * value)
-    if len(directions) > 1:
-        return Unreadable("two answers that disagree")
-    if len(percentages) > 1:
-        return Unreadable("two confidences that disagree")
-    if any(not 0 <= value <= 100 for value in percentages):
-        return Unreadable("the confidence is outside 0-100 %")
+def _key(name: str) -> str:
+    return _FIELD_OF[name.split()[-1].lower()]
+
+
+def _read_prose(text: str, waiting: str, fields: dict[str, list[str]]) -> None:
+    """Lines that begin with no field: prose, but the first is the value of a field that is waiting for one."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if waiting and text:
+        fields[waiting].append(lines.pop(0) if lines else "")  # named, never given: refused as malformed
+    if lines:
+        fields["prose"].append("\n".join(lines))
+
+
+def _take_evidence(text: str) -> tuple[str, tuple[str, ...] | None]:
+    """(the text without its evidence, the lines of that): from the one line `Evidence:` to the first field of the
+    answer. None without exactly one such line before that field."""
+    plain = _plain(text)
+    heads = list(_EVIDENCE.finditer(plain))
+    first = _ANSWER_FIELD.search(plain) if heads else None
+    if first is None or sum(head.start() < first.start() for head in heads) != 1:
+        return text, None
+    start, end = heads[0].end(), first.start()
+    return text[: heads[0].start()] + text[end:], tuple([line for line in text[start:end].split("\n") if line.strip()])
+
+
+def _read_forecast(fields: dict[str, list[str]]) -> Answer:
+    """Direction, confidence and move of the answer's fields; or the problem that they are not exactly one forecast."""
+    answers = [_ANSWER_VALUE.fullmatch(value) for value in fields["answer"]]
+    moves = [_MOVE_VALUE.fullmatch(value) for value in fields["move"]]
+    confidences = [_CONFIDENCE_VALUE.fullmatch(value) for value in fields["confidence"]]
+    for found, problem in (
+        (answers, "the answer is not exactly one of UP and DOWN"),
+        (moves, "the expected move is not a percentage"),
+        (confidences, "the confidence is not a number"),
+    ):
+        if None in found:
+            return Answer(problem=problem)
+    directions = {match["direction"].upper() for match in answers if match}
+    written = {match["move"] for match in answers + moves if match and match["move"]}
+    stated = {float(said) for match in answers if match and (said := match["before"] or match["after"])}
+    stated |= {_percentage(match) for match in confidences if match}
+    sizes = {abs(float(move)) for move in written}
+    for values, what in ((directions, "answers"), (stated, "confidences"), (sizes, "expected moves")):
+        if len(values) > 1:
+            return Answer(problem=f"two {what} that disagree")
     direction = directions.pop()
-    if any(move.startswith("-" if direction == "UP" else "+") and float(move) != 0 for move in stated_moves):
-        return Unreadable("the sign of the expected move contradicts the direction")
-    sizes = {abs(float(move)) for move in stated_moves}
-    if len(sizes) > 1:
-        return Unreadable("two expected moves that disagree")
-    return Forecast(
-        direction=direction,
-        confidence=percentages.pop() / 100 if percentages else None,
-        move=sizes.pop() / 100 if sizes else None,
-        reasoning=reasoning.strip(),
-    )
+    if any(move[0] == ("-" if direction == "UP" else "+") and float(move) for move in written):
+        return Answer(problem="the sign of the expected move contradicts the direction")
+    move = sizes.pop() / 100 if sizes else None
+    confidence = stated.pop() if stated else None
+    if confidence is None or 50 <= confidence <= 100:
+        return Answer(direction, None if confidence is None else confidence / 100, move)
+    remark = f"the stated confidence of {confidence:g}% is not between 50% and 100%, so it counts as not stated"
+    return Answer(direction, None, move, remark=remark)
+
+
+def _percentage(match: re.Match[str]) -> float:
+    """A confidence in percent: without a percent sign "0.63" is a probability, and "63" a percentage."""
+    value = float(match["confidence"])
+    return value if match["percent"] or value > 1 else 100 * value

@@ -1,4 +1,4 @@
-"""Facts: every number and text a prompt shows about a company, each under one name.
+"""Facts: every number and text a prompt shows about a company, each under one name and one label.
 
 The prompt is rendered from facts, and the rewards check an answer against the same facts, so they cannot disagree
 about what the model was shown. Nothing here looks past the row's own date: the caller hands over the past only.
@@ -10,7 +10,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,50 @@ class Fact:
     value: float | str
     unit: str
     shown: str
+
+    @property
+    def is_number(self) -> bool:
+        """Whether `value` is a number an answer can cite."""
+        return self.unit not in ("text", "date") and isinstance(self.value, (int, float)) and math.isfinite(self.value)
+
+    @property
+    def is_citable(self) -> bool:
+        """Whether evidence may cite it: numbers and headlines, but not company, ticker, description or date."""
+        return self.is_number or self.name.startswith("headline_")
+
+    @property
+    def printed(self) -> str:
+        """`shown` as the prompt prints it: `|` separates the parts of an evidence line, so it becomes `/`."""
+        return self.shown.replace("|", "/")
+
+
+def label(fact: Fact) -> str:
+    """What the prompt and an evidence line call a fact: `change_5d` → "5-day change", `headline_2` → "Headline 2"."""
+    name = fact.name
+    if name in ("open", "close", "volume"):
+        return name.capitalize()
+    if match := re.fullmatch(r"close_(\d+)d_ago", name):
+        return f"Close {match[1]} day{'' if match[1] == '1' else 's'} ago"
+    if match := re.fullmatch(r"(change|sma|volatility)_(\d+)d?", name):
+        return f"{match[2]}-day {'average' if match[1] == 'sma' else match[1]}"
+    if match := re.fullmatch(r"headline_(\d+)", name):
+        return f"Headline {match[1]}"
+    return " ".join(name.removeprefix("financials/").replace("|", "/").split())
+
+
+def labels(facts: Iterable[Fact]) -> dict[str, str]:
+    """Label of each citable fact by the fact's name, letter case aside unique: a line item that has the label of
+    something else gets " (financials)"."""
+    facts = [fact for fact in facts if fact.is_citable]
+    found: dict[str, str] = {}
+    taken = {"", "company", "date"}  # the prompt's other lines
+    for fact in sorted(facts, key=lambda fact: fact.name.startswith("financials/")):
+        text = label(fact)
+        while text.lower() in taken:
+            text = f"{text} (financials)".strip()
+        taken.add(text.lower())
+        found[fact.name] = text
+    return found
 
 
 def facts_to_json(facts: Sequence[Fact]) -> str:
@@ -52,7 +96,8 @@ def check_facts(facts: object, where: str) -> str:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: facts is not JSON: {error}") from error
     if not isinstance(facts, list):
-        raise UserError(f"{where}: facts is no list of facts but {type(facts).__name__}")
+        raise UserError(f"{where}: facts is not a list of facts but {type(facts).__name__}")
+    names: set[str] = set()
     for number, fact in enumerate(facts, start=1):
         which = f"{where}: fact {number}"
         if not isinstance(fact, dict) or set(fact) != {"name", "value", "unit", "shown"}:
@@ -63,6 +108,9 @@ def check_facts(facts: object, where: str) -> str:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < sys.float_info.max
         if not (isinstance(value, str) or is_number):
             raise UserError(f"{which}: value: {value!r} is neither a number nor text")
+        if fact["name"] in names:
+            raise UserError(f"{which}: duplicate name: {fact['name']}")
+        names.add(fact["name"])
     return json.dumps(facts)
 
 

@@ -22,36 +22,40 @@ class LanguageForecaster:
             raise UserError(f"horizon: {asking.horizon}: the stocks task forecasts the next trading day: leave it out")
         tokenizer = models.load_tokenizer(path)
         stocks.check_tokenizer(args, tokenizer, path)
-        self.asking = asking
+        self.asking, self._evidence = asking, args.evidence
         self._generator = generation.TransformersGenerator(path, tokenizer, {"dtype": asking.dtype})
 
     def forecasts(
         self, rows: Sequence[Mapping], hear: Callable[[list[str]], None] | None = None
     ) -> list[dict[str, Any]]:
-        """See `tasks.base.Forecaster`. Besides: answers, and one of them with its claims."""
+        """See `tasks.base.Forecaster`. Besides: answers, and one of them with its evidence."""
         prompts = [row["prompt"] for row in rows]
         seeds = [self.asking.seed_of(prompt) for prompt in prompts]
         how = generation.Sampling(self.asking.max_tokens, self.asking.temperature, self.asking.top_p)
         found = self._generator.samples(prompts, self.asking.samples, how, seeds, hear)
-        return [combine(row, [answer.text for answer in answers]) for row, answers in zip(rows, found, strict=True)]
+        return [
+            combine(row, [answer.text for answer in answers], self._evidence)
+            for row, answers in zip(rows, found, strict=True)
+        ]
 
 
-def combine(row: Mapping, texts: Sequence[str]) -> dict[str, Any]:
+def combine(row: Mapping, texts: Sequence[str], evidence: str = "optional") -> dict[str, Any]:
     """What several answers to one row come to.
 
     The direction most readable answers give; of a tie the one whose stated probability is higher, then that of the
-    base rate. `answer` is one that says the same: of these the one with most facts cited rightly, then fewest wrong
-    claims.
+    base rate. `answer` is one that says the same: of these the one with the most grounded lines, then the fewest
+    others. evidence: as the recipe's key.
     """
     answers = []
     for text in texts:
-        read = read_answer(text, row["facts"])
+        read = read_answer(text, row["facts"], evidence)
         forecast = read["forecast"] or {"direction": None, "confidence": None, "move": None}
-        answers.append({**forecast, "problem": read["problem"], "claims": read["claims"], "completion": text})
+        told = {key: read[key] for key in ("problem", "remark", "grounded", "evidence", "invented")}
+        answers.append({**forecast, **told, "completion": text})
     readable = [answer for answer in answers if answer["direction"]]
     nothing = dict.fromkeys(("direction", "confidence", "stated_confidence", "move"))
     if not readable:
-        return {**nothing, "readable": 0, "answer": "", "claims": [], "answers": answers}
+        return {**nothing, "readable": 0, "answer": "", "evidence": [], "invented": [], "answers": answers}
     ups = sum(answer["direction"] == "UP" for answer in readable)
     stated = [
         answer["confidence"] if answer["direction"] == "UP" else 1 - answer["confidence"]
@@ -71,14 +75,15 @@ def combine(row: Mapping, texts: Sequence[str]) -> dict[str, Any]:
         "move": fmean(moves) if moves else None,
         "readable": len(readable),
         "answer": shown["completion"],
-        "claims": shown["claims"],
+        "evidence": shown["evidence"],
+        "invented": shown["invented"],
         "answers": answers,
     }
 
 
 def _groundedness(answer: Mapping) -> tuple[int, int]:
-    grounded = {claim["fact"] for claim in answer["claims"] if claim["grounded"]}
-    return len(grounded), -sum(not claim["grounded"] for claim in answer["claims"])
+    grounded = sum(line["verdict"] == "grounded" for line in answer["evidence"])
+    return grounded, grounded - len(answer["evidence"]) - len(answer["invented"])
 
 
 def check_row(row: Mapping, where: str) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def check_row(row: Mapping, where: str) -> dict[str, Any]:
     prompt = row.get("prompt")
     if not isinstance(prompt, list) or not prompt or not all(map(_is_message, prompt)):
         raise UserError(
-            f"{where}: prompt is no list of messages (role, content): give rows as `stonk data rows` writes"
+            f"{where}: prompt is not a list of messages (role, content): give rows as `stonk data rows` writes"
         )
     return {**row, "facts": check_facts(row.get("facts", []), where)}
 

@@ -6,17 +6,22 @@ import calendar
 import re
 from collections.abc import Sequence
 
-from stonk_trainer.tasks.stocks.facts import Fact
+from stonk_trainer.tasks.stocks.facts import Fact, labels
 
 SYSTEM = "You forecast the next trading day of a share from the data given."
 
-QUESTION = """Will the next trading day's close be UP or DOWN? Reason in plain sentences: call each number by its name \
-above, say what speaks for UP and what for DOWN, and end with the one you expect. Answer in this form:"""
+QUESTION = """Will the next trading day's close be UP or DOWN? Think first. Then list three to five lines of evidence \
+from both sides, each a name from above, its value, and the side it points to. Compare two prices as A vs B: above or \
+below.{headlines} Answer in this form:"""
+OF_HEADLINES = " Quote at least four words of a headline."
 
 # The answer asked for. Its placeholders are no answer: a model that echoes them is not readable.
 FORM = """<think>
-reasoning that cites the data
+your reasoning
 </think>
+Evidence:
+- name | value | UP, DOWN or NEUTRAL
+- A vs B | above or below | UP, DOWN or NEUTRAL
 Prediction: UP or DOWN
 Expected move: size in percent
 Confidence: 50% to 100%"""
@@ -27,10 +32,8 @@ _LEGAL_FORM = r"(?:\.com\b|,? (?:& )?(?:Inc|Corp|Corporation|Co|Company|Companie
 
 def render(facts: Sequence[Fact], financial_year: str | None = None) -> list[dict[str, str]]:
     """Facts → system and user message. `financial_year` heads the financials where they are shown."""
-    one = {fact.name: fact.shown for fact in facts}
-    history = [fact.shown for fact in facts if fact.name.endswith("d_ago")]
-    financials = [fact for fact in facts if fact.name.startswith("financials/")]
-    headlines = [fact.shown for fact in facts if fact.name.startswith("headline_")]
+    one = {fact.name: fact.printed for fact in facts}
+    label = labels(facts)
     lines = []
     if "company" in one:
         lines.append(f"Company: {one['company']}" + (f" ({one['ticker']})" if "ticker" in one else ""))
@@ -38,32 +41,25 @@ def render(facts: Sequence[Fact], financial_year: str | None = None) -> list[dic
         lines.append(one["description"])
     if "date" in one:
         lines.append(f"Date: {one['date']}")
-    if history:
-        lines.append(f"Earlier closes: {', '.join(history)}")
-    if "open" in one:
-        lines.append(f"Open: {one['open']}")
-    lines.append(f"Close: {one['close']}")
-    lines += [f"{label}: {fact.shown}" for fact in facts if (label := _indicator_label(fact.name))]
-    if financials:
-        lines.append(f"Financials{' of ' + financial_year if financial_year else ''}:")
-        lines += [f"{fact.name.removeprefix('financials/')}: {fact.shown}" for fact in financials]
-    if headlines:
-        lines += ["Headlines:", *(f"- {headline}" for headline in headlines)]
+    if history := [fact for fact in facts if _is_earlier_close(fact)]:
+        days = [f"{label[fact.name].removeprefix('Close ')} {fact.printed}" for fact in history]
+        lines.append(f"Earlier closes: {', '.join(days)}")
+    cited = [fact for fact in facts if fact.name in label and fact not in history]
+    financials = [fact for fact in cited if fact.name.startswith("financials/")]
+    headlines = [fact for fact in cited if fact.name.startswith("headline_")]
+    for part in ([fact for fact in cited if fact not in financials + headlines], financials, headlines):
+        if part and part is financials:
+            lines.append(f"Financials{' of ' + financial_year if financial_year else ''}:")
+        lines += [f"{label[fact.name]}: {fact.printed}" for fact in part]
+    question = QUESTION.format(headlines=OF_HEADLINES if headlines else "")
     return [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": "\n".join(lines) + f"\n\n{QUESTION}\n{FORM}"},
+        {"role": "user", "content": "\n".join(lines) + f"\n\n{question}\n{FORM}"},
     ]
 
 
-def _indicator_label(name: str) -> str | None:
-    """`change_5d` → "5-day change"; None for a fact that is no indicator."""
-    if name == "volume":
-        return "Volume"
-    match = re.fullmatch(r"(change|sma|volatility)_(\d+)d?", name)
-    if not match:
-        return None
-    kind, days = match.groups()
-    return f"{days}-day {'average' if kind == 'sma' else kind}"
+def _is_earlier_close(fact: Fact) -> bool:
+    return fact.name.endswith("d_ago")
 
 
 def mask_identity(text: str, name: str, ticker: str) -> str:

@@ -1,293 +1,274 @@
-"""Rewards of the stocks task: pure scoring of one completion, and the same scoring as TRL reward functions.
+"""Rewards of the stocks task: pure functions of an answer that was checked against its row, in one table.
 
     accuracy     the direction is right, or the stated probability is (a proper score)
     magnitude    the expected move is near the real one, in units of the ticker's recent volatility
-    data_usage   the numbers in the reasoning are facts of the prompt
-    coherence    the evidence cited supports the answer given
+    data_usage   the evidence is what the prompt shows, and the thought invents no numbers
+    coherence    the evidence points to the answer, and the thought ends where the answer does
 
-Every component lies in [0, 1]. A completion without one readable answer earns 0 in all of them.
+Each is a value in [0, 1] and why it is that. A completion without one readable answer earns 0 in all of them.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from stonk_trainer.tasks.stocks.answer import Forecast, Unreadable, parse
-from stonk_trainer.tasks.stocks.book import Book, book_of
-from stonk_trainer.tasks.stocks.claims import Claim, claims_of
-from stonk_trainer.tasks.stocks.facts import facts_from_json
-from stonk_trainer.tasks.stocks.reasoning import Weighing, weigh
-from stonk_trainer.tasks.stocks.words import read
+from stonk_trainer.tasks.base import text_of
+from stonk_trainer.tasks.stocks.answer import Answer, parse
+from stonk_trainer.tasks.stocks.ledger import ledger_of
 
-COMPONENTS = ("accuracy", "magnitude", "data_usage", "coherence")
+Row = Mapping[str, Any]
+Reward = Callable[[Answer, Row], tuple[float, str]]
+
 ACCURACIES = ("direction", "calibrated")
+EVIDENCE = ("required", "optional")
 
-DEFAULT_VOLATILITY = 0.02  # daily, as a fraction: about that of a large US share; used when the row shows no volatility
+DEFAULT_VOLATILITY = 0.02  # daily, as a fraction: about that of a large US share; used when the row shows none
 ENOUGH_FACTS = 3  # distinct facts cited for full data_usage
-LEAST_WORDS = 8  # a shorter reasoning has no substance
-AT_FAULT = 0.2  # what a reasoning with a fault keeps of data_usage and coherence, at most
-# Characters, about 6,000 tokens; no claim of a longer one is read, so that a runaway text costs no time.
-LONGEST_REASONING = 25_000
+LEAST_WORDS = 8  # a shorter thought has no substance
+
+# ------------------------------------------------------------------------------------------------------ the rewards
+
+
+def direction(answer: Answer, row: Row) -> tuple[float, str]:
+    """1 when the direction is right, else 0."""
+    return float(answer.direction == row["label"]), f"predicted {answer.direction}, was {row['label']}"
+
+
+def calibrated(answer: Answer, row: Row) -> tuple[float, str]:
+    """1 - (p_up - y)², the Brier score as a reward: proper. No confidence counts as 0.5."""
+    confidence = 0.5 if answer.confidence is None else answer.confidence
+    p_up = confidence if answer.direction == "UP" else 1 - confidence
+    return 1 - (p_up - (row["label"] == "UP")) ** 2, f"stated P(UP) = {p_up:.2f}, was {row['label']}"
+
+
+def weighted_by_base_rate(reward: Reward) -> Reward:
+    """`reward` times min(b, 1 - b) / b_label: b is the base rate of UP, b_label that of the row's label.
+
+    That is 0.5 / b_label, scaled by one constant so that no reward exceeds 1. Always UP then earns
+    b · min(b, 1 - b) / b = min(b, 1 - b) on average, and always DOWN the same: following the majority pays nothing.
+    With `calibrated` the reward stays proper for a world in which both directions are equally likely: the best p_up has
+    the odds of the true probability divided by the odds of b. It is a statement beyond the base rate, not a probability
+    to bet on; to recover that, multiply the odds by b / (1 - b).
+    """
+
+    def weighted(answer: Answer, row: Row) -> tuple[float, str]:
+        value, reason = reward(answer, row)
+        base_rate_up = min(max(row["base_rate_up"], 0.01), 0.99)  # a base rate of 0 or 1 would silence every row
+        of_label = base_rate_up if row["label"] == "UP" else 1 - base_rate_up
+        weight = min(base_rate_up, 1 - base_rate_up) / of_label
+        return value * weight, f"{reason}; weighted {weight:.2f} for the base rate of {row['label']}"
+
+    return weighted
+
+
+def magnitude(answer: Answer, row: Row) -> tuple[float, str]:
+    """1 when the expected move is exact, 0 when off by two daily volatilities or more, or in the wrong direction."""
+    if answer.move is None:
+        return 0.0, "no expected move stated"
+    if answer.direction != row["label"]:
+        return 0.0, "the direction is wrong"
+    volatility = ledger_of(row["facts"]).volatility or DEFAULT_VOLATILITY
+    actual = abs(row["next_return"])
+    value = max(0.0, 1 - abs(answer.move - actual) / (2 * volatility))
+    return value, f"expected {answer.move:.2%}, was {actual:.2%}, daily volatility {volatility:.2%}"
+
+
+def data_usage(answer: Answer, row: Row) -> tuple[float, str]:
+    """g/n × min(1, f / min(3, citable facts)) × (1 - i).
+
+    g: grounded lines, n: all lines, f: distinct facts that grounded lines cite, i: share of the thought's numbers that
+    are invented.
+    """
+    if not answer.evidence:
+        return 0.0, "no evidence"
+    cited = len({fact for line in answer.grounded for fact in line.cites})
+    enough = min(ENOUGH_FACTS, ledger_of(row["facts"]).citable)
+    value = answer.share_grounded * min(1.0, cited / max(1, enough)) * (1 - answer.share_invented)
+    return value, f"{_grounded(answer)}, citing {_count(cited, 'fact')} ({enough} suffice){_invented(answer)}"
+
+
+def coherence(answer: Answer, row: Row) -> tuple[float, str]:
+    """0 unless more grounded lines point to the answer than against it; else (0.5 + 0.5 for a sound thought) × g/n ×
+    (1 - i), with g, n and i as in `data_usage`.
+
+    A sound thought has 8 words or more, repeats no sentence, and its last UP or DOWN in capitals, if any, is the
+    answer.
+    """
+    if not answer.evidence:
+        return 0.0, "no evidence"
+    agree = sum(line.side == answer.direction for line in answer.grounded)
+    against = sum(line.side not in (answer.direction, "NEUTRAL") for line in answer.grounded)
+    sides = f"{_grounded(answer)}, {agree} for {answer.direction} and {against} against"
+    if agree <= against:
+        return 0.0, f"the evidence does not point to {answer.direction}: {sides}"
+    fault = _fault(answer)
+    value = (0.5 if fault else 1.0) * answer.share_grounded * (1 - answer.share_invented)
+    return value, f"{sides}{_invented(answer)}{f'; half, because the thought {fault}' if fault else ''}"
+
+
+REWARDS: dict[str, Reward] = {
+    "accuracy": direction, "magnitude": magnitude, "data_usage": data_usage, "coherence": coherence,
+}  # fmt: skip
+COMPONENTS = tuple(REWARDS)
+
+
+def _fault(answer: Answer) -> str | None:
+    """What a thought lacks, if anything."""
+    thought = answer.thought
+    if len(thought.split(maxsplit=LEAST_WORDS)) < LEAST_WORDS:
+        return f"has fewer than {LEAST_WORDS} words"
+    text = thought.lower().replace("\n", ". ").replace("! ", ". ").replace("? ", ". ")
+    sentences = [sentence for part in text.split(". ") if (sentence := part.strip(" .!?"))]
+    if len(set(sentences)) < len(sentences):
+        return "repeats a sentence"
+    said = _SAID.findall(thought) if "UP" in thought or "DOWN" in thought else []
+    return f"ends with {said[-1]}" if said and said[-1] != answer.direction else None
+
+
+_SAID = re.compile(r"\b(?:UP|DOWN)\b")
+
+
+def _grounded(answer: Answer) -> str:
+    return f"{len(answer.grounded)} of {_count(len(answer.evidence), 'line')} grounded"
+
+
+def _invented(answer: Answer) -> str:
+    if not answer.invented:
+        return ""
+    return f"; {len(answer.invented)} of {_count(answer.numbers, 'number')} in the thought invented"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+# ------------------------------------------------------------------------------------------------------ scoring
+
+
+class Scorer:
+    """Scores batches of answers by the table; a batch is parsed and checked once, whichever rewards are asked for.
+
+    accuracy: "direction" or "calibrated". skew_aware: weigh it by the base rate. evidence: "required", or "optional":
+    an answer without evidence is judged by the numbers of its reasoning. Raises ValueError for another value.
+    """
+
+    def __init__(self, accuracy: str = "direction", skew_aware: bool = False, evidence: str = "optional"):
+        for name, value, known in (("accuracy", accuracy, ACCURACIES), ("evidence", evidence, EVIDENCE)):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(known)}")
+        kind = direction if accuracy == "direction" else calibrated
+        self.rewards: dict[str, Reward] = REWARDS | {"accuracy": weighted_by_base_rate(kind) if skew_aware else kind}
+        self.columns = ("label", "next_return", "facts", *(("base_rate_up",) if skew_aware else ()))
+        self._evidence = evidence
+        self._asked: tuple[list, list[list]] = ([], [])
+        self._checked: list[tuple[Answer, Row]] = []
+
+    def check(self, completions: Sequence[Any], columns: Mapping[str, Sequence]) -> list[tuple[Answer, Row]]:
+        """Each completion as it was checked, and its row.
+
+        completions: texts, or conversations that end with the assistant's message. columns: `self.columns` of the rows.
+        TRL calls one reward function after another with the same lists: the last batch is remembered.
+        """
+        if missing := [name for name in self.columns if name not in columns]:
+            raise ValueError(f"the row has no {', '.join(missing)}")
+        asked = (list(completions), [list(columns[name]) for name in self.columns])
+        if not self._checked or asked != self._asked:  # the same objects, so that comparing them takes no time
+            rows: list[Row] = [dict(zip(self.columns, values, strict=True)) for values in zip(*asked[1], strict=True)]
+            checked = [(self._check(text, row), row) for text, row in zip(asked[0], rows, strict=True)]
+            self._asked, self._checked = asked, checked
+        return self._checked
+
+    def _check(self, completion: Any, row: Row) -> Answer:
+        _check_row(row)
+        return ledger_of(row["facts"]).check(parse(text_of(completion)), self._evidence)
+
+    def reward_functions(self, names: Sequence[str]) -> list[Callable[..., list[float]]]:
+        """TRL reward functions for `names`, in that order; each `__name__` is its reward's name.
+
+        Called as f(completions, label=…, next_return=…, facts=…, **kwargs) -> list[float], the columns lists as long as
+        completions. Raises ValueError for an unknown name.
+        """
+        if unknown := [name for name in names if name not in self.rewards]:
+            raise ValueError(f"unknown reward {unknown[0]!r}; choose from {', '.join(self.rewards)}")
+        return [self._reward_function(name) for name in names]
+
+    def _reward_function(self, name: str) -> Callable[..., list[float]]:
+        def reward(completions: Sequence[Any], **columns: Any) -> list[float]:
+            return [self.value(name, answer, row)[0] for answer, row in self.check(completions, columns)]
+
+        reward.__name__ = name
+        return reward
+
+    def value(self, name: str, answer: Answer, row: Row) -> tuple[float, str]:
+        """The reward `name` of one answer, and why it is that."""
+        if answer.direction is None:
+            return 0.0, f"no readable answer: {answer.problem}"
+        return self.rewards[name](answer, row)
 
 
 def score(
     completion: str,
-    row: Mapping,
+    row: Row,
     *,
     accuracy: str = "direction",
     skew_aware: bool = False,
+    evidence: str = "optional",
     weights: Mapping[str, float] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Score one completion and say why.
 
     row: label ("UP"/"DOWN"), next_return (fraction), facts (JSON of `facts_to_json`), base_rate_up (in [0, 1]; only
-    read when skew_aware). weights: by component; those left out weigh 0. None: `total` is the mean of the four.
+    read when skew_aware). weights: by reward; those left out weigh 0. None: `total` is the mean of the four.
 
-    Returns each component, total (the weighted sum), forecast (direction, confidence, move; None when unreadable),
-    problem (why unreadable, else None), claims (text, fact, grounded, why, and start and end in the completion,
-    None where it cannot be located), grounded (number of distinct grounded
-    facts), reasons (one text per component).
-    Raises ValueError for an unknown accuracy or component, and for a row without a key or with a malformed value.
+    Returns each reward, total (the weighted sum), reasons (one text per reward), and what `describe` says.
+    Raises ValueError for an unknown value or reward, and for a row without a key or with a malformed value.
     """
-    _check(accuracy, weights or ())
-    _check_row(row, skew_aware)
-    forecast, reading = _read(completion, row["facts"])
-    if isinstance(forecast, Unreadable):
-        parts = dict.fromkeys(COMPONENTS, (0.0, f"no readable answer: {forecast.reason}"))
-    else:
-        parts = {
-            "accuracy": _accuracy(forecast, row, accuracy, skew_aware),
-            "magnitude": _magnitude(forecast, row),
-            "data_usage": _data_usage(reading),
-            "coherence": _coherence(reading),
-        }
+    scorer = Scorer(accuracy, skew_aware, evidence)
     weights = dict.fromkeys(COMPONENTS, 1 / len(COMPONENTS)) if weights is None else weights
+    if unknown := [name for name in weights if name not in scorer.rewards]:
+        raise ValueError(f"unknown reward {unknown[0]!r}; choose from {', '.join(scorer.rewards)}")
+    ((answer, _),) = scorer.check([completion], {name: [value] for name, value in row.items()})
+    parts = {name: scorer.value(name, answer, row) for name in scorer.rewards}
     return {
         **{name: value for name, (value, _) in parts.items()},
         "total": sum(weight * parts[name][0] for name, weight in weights.items()),
-        **read_answer(completion, row["facts"]),
+        **describe(answer),
         "reasons": {name: reason for name, (_, reason) in parts.items()},
     }
 
 
-def read_answer(completion: str, facts: str) -> dict:
-    """What one completion says, whatever came after: forecast, problem, claims and grounded, as `score` returns them.
+def describe(answer: Answer) -> dict[str, Any]:
+    """What an answer says, as plain values.
 
-    facts: JSON of `facts_to_json`. Raises ValueError when it is something else.
+    forecast (direction, confidence, move; None when unreadable), problem (why it is unreadable), remark (on a
+    confidence that does not count), evidence (name, value, side, verdict), invented (numbers of the thought), grounded
+    (share of the evidence, in [0, 1]).
     """
-    forecast, reading = _read(completion, facts)
-    given = forecast if isinstance(forecast, Forecast) else None
+    readable = answer.direction is not None
     return {
-        "forecast": {key: getattr(forecast, key) for key in ("direction", "confidence", "move")} if given else None,
-        "problem": forecast.reason if isinstance(forecast, Unreadable) else None,
-        "claims": _located(completion, given.reasoning, reading.claims) if given else [],
-        "grounded": reading.grounded,
+        "forecast": {key: getattr(answer, key) for key in ("direction", "confidence", "move")} if readable else None,
+        "problem": answer.problem,
+        "remark": answer.remark,
+        "evidence": [
+            {"name": line.name, "value": line.value, "side": line.side, "verdict": line.verdict}
+            for line in answer.evidence
+        ],
+        "invented": list(answer.invented),
+        "grounded": answer.share_grounded,
     }
 
 
-def claims_in(text: str, facts: str) -> list[dict]:
-    """The claims of any text, whether or not a forecast can be read from it: as those of `read_answer`."""
-    book, _ = _shown(facts)
-    text = text[:LONGEST_REASONING]
-    return _located(text, text, claims_of(text, read(text, book.phrases), book))
+def read_answer(completion: str, facts: str, evidence: str = "optional") -> dict[str, Any]:
+    """What one completion says, whatever came after: as `describe`. Raises ValueError for malformed facts."""
+    return describe(ledger_of(facts).check(parse(completion), evidence))
 
 
-def _located(completion: str, reasoning: str, claims: Sequence[Claim]) -> list[dict]:
-    """Claims with `start` and `end` in the completion: the reasoning as a whole, else the claim's own line, is looked
-    for in it; None where markdown was taken out of that line."""
-    whole = completion.find(reasoning)
-    found, line_start, at = [], 0, 0
-    for claim in claims:
-        offset: int | None = whole
-        if whole < 0:
-            line_start = reasoning.rfind("\n", 0, claim.start) + 1
-            line = reasoning[line_start : reasoning.find("\n", claim.end) if "\n" in reasoning[claim.end :] else None]
-            place = completion.find(line, at)
-            at = max(at, place)
-            offset = place - line_start if place >= 0 else None
-        start, end = (None, None) if offset is None else (claim.start + offset, claim.end + offset)
-        found.append(
-            {
-                "text": claim.text,
-                "fact": claim.fact,
-                "grounded": claim.grounded,
-                "why": claim.why,
-                "start": start,
-                "end": end,
-            }
-        )
-    return found
-
-
-def reward_functions(names: Sequence[str], *, accuracy: str = "direction", skew_aware: bool = False) -> list[Callable]:
-    """TRL reward functions for the components `names`, in that order; each `__name__` is its component's name.
-
-    Called as f(completions, label, next_return, facts, base_rate_up, **kwargs) -> list[float]: completions are strings
-    or conversations that end with the assistant's message, the columns lists of the same length. Raises ValueError for
-    an unknown name or accuracy.
-    """
-    _check(accuracy, names)
-    return [_reward_function(name, accuracy, skew_aware) for name in names]
-
-
-def _reward_function(name: str, accuracy: str, skew_aware: bool) -> Callable:
-    def reward(
-        completions: Sequence[str | Sequence[Mapping[str, str]]],
-        label: Sequence[str],
-        next_return: Sequence[float],
-        facts: Sequence[str],
-        base_rate_up: Sequence[float],
-        **kwargs: Any,
-    ) -> list[float]:
-        rewards = []
-        for completion, *columns in zip(completions, label, next_return, facts, base_rate_up, strict=True):
-            row = dict(zip(("label", "next_return", "facts", "base_rate_up"), columns, strict=True))
-            text = completion if isinstance(completion, str) else completion[-1]["content"]
-            _check_row(row, skew_aware)
-            forecast, reading = _read(text, row["facts"])
-            if isinstance(forecast, Unreadable):
-                rewards.append(0.0)
-            elif name == "accuracy":
-                rewards.append(_accuracy(forecast, row, accuracy, skew_aware)[0])
-            elif name == "magnitude":
-                rewards.append(_magnitude(forecast, row)[0])
-            elif name == "data_usage":
-                rewards.append(_data_usage(reading)[0])
-            else:
-                rewards.append(_coherence(reading)[0])
-        return rewards
-
-    reward.__name__ = name
-    return reward
-
-
-def _check(accuracy: str, names: Iterable[str]) -> None:
-    if accuracy not in ACCURACIES:
-        raise ValueError(f"unknown accuracy {accuracy!r}; choose from {', '.join(ACCURACIES)}")
-    for name in names:
-        if name not in COMPONENTS:
-            raise ValueError(f"unknown reward {name!r}; choose from {', '.join(COMPONENTS)}")
-
-
-def _check_row(row: Mapping, skew_aware: bool) -> None:
-    for key in ("label", "next_return", "facts", *(("base_rate_up",) if skew_aware else ())):
-        if key not in row:
-            raise ValueError(f"the row has no {key}")
+def _check_row(row: Row) -> None:
     if row["label"] not in ("UP", "DOWN"):
         raise ValueError(f"label: {row['label']!r} is neither UP nor DOWN")
-    for key in ("next_return", *(("base_rate_up",) if skew_aware else ())):
-        if not isinstance(row[key], (int, float)) or not math.isfinite(row[key]):
+    for key in ("next_return", "base_rate_up"):
+        if key in row and not (isinstance(row[key], (int, float)) and math.isfinite(row[key])):
             raise ValueError(f"{key}: {row[key]!r} is not a number")
-
-
-class _Reading(NamedTuple):
-    """claims: of the reasoning. grounded: distinct facts cited. share: grounded ones among the distinct claims. words:
-    of the reasoning."""
-
-    claims: tuple[Claim, ...]
-    grounded: int
-    share: float
-    words: int
-    weighing: Weighing
-
-
-_NOTHING_READ = _Reading((), 0, 0.0, 0, Weighing(0.0, 0.0, 1.0, []))
-
-
-@lru_cache(maxsize=1024)
-def _shown(facts: str) -> tuple[Book, float]:
-    """What a row's prompt shows, and the share's daily volatility as a fraction: as shown, else a large share's."""
-    try:
-        listed = facts_from_json(facts)
-        shown = float(next((fact.value for fact in listed if fact.name.startswith("volatility_")), 0))
-        return book_of(listed), (shown / 100 if shown > 0 else DEFAULT_VOLATILITY)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"facts: not what facts_to_json writes: {error}") from error
-
-
-@lru_cache(maxsize=2048)  # a batch: each reward function passes over all completions before the next one does
-def _read(completion: str, facts: str) -> tuple[Forecast | Unreadable, _Reading]:
-    book, volatility = _shown(facts)
-    forecast = parse(completion)
-    if isinstance(forecast, Unreadable) or len(forecast.reasoning) > LONGEST_REASONING:
-        return forecast, _NOTHING_READ
-    text = read(forecast.reasoning, book.phrases)
-    claims = claims_of(forecast.reasoning, text, book)
-    wanted = 1 if forecast.direction == "UP" else -1
-    weighing = weigh(forecast.reasoning, text, claims, wanted, book)
-    grounded = {claim.fact for claim in claims if claim.grounded and claim.counts}
-    wrong = {claim.text for claim in claims if not claim.grounded}
-    if sum(not claim.grounded and not claim.listed for claim in claims) > 2 * len(grounded) > 0:
-        weighing.faults.append("most of its claims are not grounded")
-    share = len(grounded) / max(1, len(grounded) + len(wrong))
-    return forecast, _Reading(tuple(claims), len(grounded), share, len(text.words), weighing)
-
-
-def _accuracy(forecast: Forecast, row: Mapping, kind: str, skew_aware: bool) -> tuple[float, str]:
-    """Right direction: 1 or 0. Calibrated: 1 - (p_up - y)², the Brier score as a reward; no confidence counts as 0.5.
-
-    skew_aware multiplies by min(b, 1 - b) / b_label, where b is the base rate of UP and b_label that of the row's
-    label: 0.5 / b_label, scaled by one constant so that no reward exceeds 1. Always UP then earns
-    b · min(b, 1 - b) / b = min(b, 1 - b) on average, and always DOWN the same: following the majority pays nothing.
-    With both, the reward stays proper for a world in which both directions are equally likely: the best p_up has the
-    odds of the true probability divided by the odds of b. It is a statement beyond the base rate, not a probability
-    to bet on; to recover that, multiply the odds by b / (1 - b).
-    """
-    label = row["label"]
-    if kind == "direction":
-        value, reason = float(forecast.direction == label), f"predicted {forecast.direction}, was {label}"
-    else:
-        confidence = 0.5 if forecast.confidence is None else forecast.confidence
-        p_up = confidence if forecast.direction == "UP" else 1 - confidence
-        value, reason = 1 - (p_up - (label == "UP")) ** 2, f"stated P(UP) = {p_up:.2f}, was {label}"
-    if skew_aware:
-        base_rate_up = min(max(row["base_rate_up"], 0.01), 0.99)  # a base rate of 0 or 1 would silence every row
-        of_label = base_rate_up if label == "UP" else 1 - base_rate_up
-        weight = min(base_rate_up, 1 - base_rate_up) / of_label
-        value, reason = value * weight, f"{reason}; weighted {weight:.2f} for the base rate of {label}"
-    return value, reason
-
-
-def _magnitude(forecast: Forecast, row: Mapping) -> tuple[float, str]:
-    """1 when the expected move is exact, 0 when off by two daily volatilities or more, or in the wrong direction."""
-    if forecast.move is None:
-        return 0.0, "no expected move stated"
-    if forecast.direction != row["label"]:
-        return 0.0, "the direction is wrong"
-    volatility = _shown(row["facts"])[1]
-    actual = abs(row["next_return"])
-    value = max(0.0, 1 - abs(forecast.move - actual) / (2 * volatility))
-    return value, f"expected {forecast.move:.2%}, was {actual:.2%}, daily volatility {volatility:.2%}"
-
-
-def _data_usage(reading: _Reading) -> tuple[float, str]:
-    """Grounded share of the distinct claims × min(1, grounded / 3); at most a fifth of that for a faulty reasoning."""
-    if not reading.grounded:
-        return 0.0, "no grounded claim"
-    value = reading.share * min(1.0, reading.grounded / ENOUGH_FACTS)
-    total = round(reading.grounded / reading.share)
-    return _at_fault(value, f"{reading.grounded} of {total} distinct claims are grounded", reading)
-
-
-def _coherence(reading: _Reading) -> tuple[float, str]:
-    """Does the reasoning support the answer? 0 without substance, at most a fifth for a faulty reasoning.
-
-    Else 0.5 + 0.5 · (for - against) / (for + against) over the distinct evidence: 1 when all agree, less when mixed.
-    Evidence for neither side, or as much for one as for the other without a conclusion, is a fault. Multiplied by the
-    share of distinct sentences.
-    """
-    if not reading.grounded:
-        return 0.0, "no grounded claim"
-    if reading.words < LEAST_WORDS:
-        return 0.0, f"fewer than {LEAST_WORDS} words"
-    agree, against, distinct, _ = reading.weighing
-    value = distinct * (0.5 + 0.5 * (agree - against) / max(1.0, agree + against))
-    text = f"evidence {agree:g} for, {against:g} against; {distinct:.0%} of the sentences are distinct"
-    return _at_fault(value, text, reading)
-
-
-def _at_fault(value: float, text: str, reading: _Reading) -> tuple[float, str]:
-    """The value itself, or what a faulty reasoning keeps: less, the more of its claims are wrong."""
-    faults = reading.weighing.faults
-    return (value * AT_FAULT * reading.share, f"{'; '.join(faults)} ({text})") if faults else (value, text)

@@ -1,19 +1,36 @@
-"""Warm-up texts: well-formed, grounded answers written from the facts, whose direction is a coin toss.
+"""Warm-up texts: answers in the form the prompt asks for, true to the facts, whose direction is a coin toss.
 
-They teach the form of the answer and to cite the data, and nothing about the outcome: the stated direction,
-confidence and move are drawn without looking at the label. The changes cited then follow the stated direction.
+They teach the form and to cite the data, and nothing about the outcome: the stated direction, confidence and move are
+drawn without looking at the label. The sides of the evidence follow the signs, or all turn round under a thought that
+calls the moves overdone, whichever gives the direction a majority.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stonk_trainer.tasks.stocks.facts import Fact, facts_from_json
+from stonk_trainer.tasks.stocks.facts import Fact, facts_from_json, labels
+from stonk_trainer.tasks.stocks.ledger import SHORTEST_QUOTE
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+MOST_SIGNED = 3  # lines whose side follows a sign
+FEWEST_LINES, MOST_LINES = 3, 4
+QUOTED_WORDS = 8
+OPPOSITE = {"UP": "DOWN", "DOWN": "UP", "NEUTRAL": "NEUTRAL"}
+
+
+class Line(NamedTuple):
+    """A line of evidence, the facts it cites, and the same in words where its side follows a sign."""
+
+    name: str
+    value: str
+    side: str
+    cites: tuple[str, ...]
+    words: str = ""
 
 
 def warmup_rows(rows: Iterable[Mapping[str, Any]], seed: int) -> Dataset:
@@ -29,58 +46,97 @@ def warmup_rows(rows: Iterable[Mapping[str, Any]], seed: int) -> Dataset:
 
 
 def write_answer(facts: Sequence[Fact], direction: str, rng: random.Random) -> str:
-    """An answer that argues for `direction` from `facts`, in the form the prompt asks for."""
-    by_name = {fact.name: fact for fact in facts}
-    sentences = _evidence(by_name, direction, rng)
-    volatility = float(by_name["volatility_20d"].value) if "volatility_20d" in by_name else 1.5
+    """An answer that argues for `direction` from three or four facts, in the form the prompt asks for."""
+    signed = _signed_lines(facts, rng)
+    lines = signed + _other_lines(facts, signed, rng)
+    turned = bool(signed) and _majority(signed) != direction
+    thought = _thought(signed, turned, direction, rng)
+    if turned:
+        lines = [line._replace(side=OPPOSITE[line.side]) for line in lines]
+    elif not signed and lines:
+        lines[0] = lines[0]._replace(side=direction)
+    rng.shuffle(lines)
+    volatility = next((float(fact.value) for fact in facts if fact.name == "volatility_20d"), 1.5)
     move = max(0.1, volatility * rng.uniform(0.4, 1.2))
+    evidence = "".join(f"- {line.name} | {line.value} | {line.side}\n" for line in lines)
     return (
-        f"<think>\n{' '.join(sentences)}\n</think>\n"
+        f"<think>\n{thought}\n</think>\nEvidence:\n{evidence}"
         f"Prediction: {direction}\nExpected move: {move:.1f}%\nConfidence: {rng.randint(51, 70)}%"
     )
 
 
-def _evidence(by_name: dict[str, Fact], direction: str, rng: random.Random) -> list[str]:
-    """Three sentences: one or two changes that speak for `direction`, or one read as overdone; the close beside an
-    average and what that speaks for; the conclusion."""
-    wanted = 1 if direction == "UP" else -1
-    changes = [fact for name, fact in by_name.items() if name.startswith("change_") and fact.value]
-    with_it = [fact for fact in changes if (float(fact.value) > 0) == (wanted > 0)]
-    if with_it:
-        cited = rng.sample(with_it, min(len(with_it), 2))
-        first = " and ".join(map(_named, cited)) + f" {_speaks(direction, len(cited) > 1, rng)}."
-    elif changes:
-        first = f"{_named(rng.choice(changes))} may be overdone, which {_speaks(direction, False, rng)}."
+def _signed_lines(facts: Sequence[Fact], rng: random.Random) -> list[Line]:
+    """Changes, and the close beside averages and an earlier close: one to three, which are not a draw."""
+    label, value = labels(facts), {fact.name: float(fact.value) for fact in facts if fact.is_number}
+    found = []
+    for fact in facts:
+        if fact.name.startswith("change_") and fact.value:
+            side, sign = ("UP", "positive") if value[fact.name] > 0 else ("DOWN", "negative")
+            words = f"the {label[fact.name]} is {sign}"
+            found.append(Line(label[fact.name], fact.printed, side, (fact.name,), words))
+    averages = [name for name in value if name.startswith("sma_")]
+    earlier = [name for name in value if name.endswith("d_ago")]
+    for name in averages + rng.sample(earlier, min(1, len(earlier))):
+        if value[name] == value.get("close", value[name]):
+            continue
+        side, relation = ("UP", "above") if value["close"] > value[name] else ("DOWN", "below")
+        other = f"its {label[name]}" if name in averages else f"the {label[name].lower()}"
+        words = f"the close is {relation} {other}"
+        found.append(Line(f"{label['close']} vs {label[name]}", relation, side, ("close", name), words))
+    chosen = rng.sample(found, min(MOST_SIGNED, len(found)))
+    if len(chosen) == 2 and chosen[0].side != chosen[1].side:
+        chosen[1] = chosen[1]._replace(side="NEUTRAL")
+    return chosen
+
+
+def _other_lines(facts: Sequence[Fact], signed: Sequence[Line], rng: random.Random) -> list[Line]:
+    """Levels and headlines, which point to neither side, to fill up: first what is not cited yet, and closes of
+    earlier days last."""
+    label, cited = labels(facts), {name for line in signed for name in line.cites}
+    found = []
+    for fact in facts:
+        if fact.name in label and not (fact.name.startswith("change_") and fact.value):
+            shown = _quote(fact.printed, rng) if fact.name.startswith("headline_") else fact.printed
+            rank = (fact.name in cited, fact.name.endswith("d_ago"), rng.random())
+            found.append((rank, Line(label[fact.name], shown, "NEUTRAL", (fact.name,))))
+    wanted = rng.randint(FEWEST_LINES, MOST_LINES) - len(signed)
+    return [line for _, line in sorted(found)[:wanted]]
+
+
+def _quote(headline: str, rng: random.Random) -> str:
+    """The first words of a headline, in quotation marks: four or more, if it has them, not counting punctuation."""
+    words, wanted = [], rng.randint(SHORTEST_QUOTE, QUOTED_WORDS)
+    for word in headline.split():
+        if wanted:
+            words.append(word)
+            wanted -= any(map(str.isalnum, word))
+    return f'"{" ".join(words)}"'
+
+
+def _thought(signed: Sequence[Line], turned: bool, direction: str, rng: random.Random) -> str:
+    """A few words about the signs, and what they come to."""
+    if not signed:
+        return f"Nothing in the data points clearly to one side, so this is close to a coin. I lean {direction}."
+    majority = _majority(signed)
+    leading = _listed([line.words for line in signed if line.side == majority])
+    against = _listed([line.words for line in signed if line.side != majority])
+    text = leading[0].upper() + leading[1:]
+    if against:
+        text += f", {rng.choice(('but', 'although', 'while'))} {against}"
+    if turned:
+        end = rng.choice(("These moves look overdone, so I expect", "That looks overdone and should turn, which means"))
     else:
-        first = "No change that is shown speaks for either side."
-    conclusion = rng.choice(("I expect", "So I expect", "On balance I expect"))
-    level = _level(by_name, 0 if with_it else wanted, rng)
-    return [first[0].upper() + first[1:], level, f"{conclusion} {direction}."]
+        end = rng.choice(
+            ("On balance I expect", "I expect this to go on, which means", "Taken together this points to")
+        )
+    return f"{text}. {end} {direction}."
 
 
-def _named(fact: Fact) -> str:
-    """`change_5d` of -2.1 → "the 5-day change of -2.10%"."""
-    return f"the {fact.name.removeprefix('change_').removesuffix('d')}-day change of {fact.shown}"
+def _majority(signed: Sequence[Line]) -> str:
+    ups = sum(line.side == "UP" for line in signed)
+    return "UP" if ups > sum(line.side == "DOWN" for line in signed) else "DOWN"
 
 
-def _speaks(direction: str, plural: bool, rng: random.Random) -> str:
-    verbs = ("speak for", "argue for", "favour") if plural else ("speaks for", "argues for", "favours")
-    return f"{rng.choice(verbs)} {direction}"
-
-
-def _level(by_name: dict[str, Fact], wanted: int, rng: random.Random) -> str:
-    """The close beside an average and what that speaks for, or where none is shown the close alone. wanted: the side it
-    should speak for if one of the averages does, 0 for any."""
-    close = by_name["close"]
-    averages = [fact for name, fact in by_name.items() if name.startswith("sma_") and fact.value != close.value]
-    fitting = [fact for fact in averages if (float(close.value) - float(fact.value)) * wanted > 0]
-    if averages:
-        average = rng.choice(fitting or averages)
-        above = float(close.value) > float(average.value)
-        side = rng.choice(("above", "over") if above else ("below", "under"))
-        days = average.name.removeprefix("sma_")
-        speaks = _speaks("UP" if above else "DOWN", False, rng)
-        return f"The close of {close.shown} is {side} the {days}-day average of {average.shown}, which {speaks}."
-    if "volatility_20d" in by_name:
-        return f"The close is {close.shown}, and the 20-day volatility {by_name['volatility_20d'].shown}."
-    return f"The close is {close.shown}."
+def _listed(parts: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

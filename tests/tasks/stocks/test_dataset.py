@@ -247,7 +247,7 @@ def test_financials_that_hold_no_figures_show_no_heading(deepstock_rows, write_r
 @pytest.mark.parametrize("news_date, shown", [("2019-01-09", True), ("2019-01-10", True), ("2019-01-11", False)])
 def test_headlines_of_a_later_day_are_dropped(deepstock_rows, write_rows, news_date, shown):
     rows = with_info(deepstock_rows(("AAPL",), days=30), "2019-01-10", news={"news_date": news_date})
-    assert ("Headlines:" in user_text(everything(write_rows(rows))["AAPL", "2019-01-10"])) is shown
+    assert ("Headline 1:" in user_text(everything(write_rows(rows))["AAPL", "2019-01-10"])) is shown
 
 
 def test_a_price_of_a_later_day_than_the_rows_own_is_dropped(deepstock_rows, write_rows):
@@ -421,7 +421,7 @@ def test_the_open_headlines_and_financials_of_a_row_are_in_its_prompt(deepstock_
         f"Close: ${price(rows[5])['close']:.2f}",
         "Aapl Inc. (AAPL)",
         "Financials of 2018:\nRevenues: $1.00B\nNetIncomeLoss: -$12.34M\nEPS: $1.50",
-        "- Analysts see item 5.0 at Aapl Inc.",
+        "Headline 1: Analysts see item 5.0 at Aapl Inc.",
     ):
         assert part in text
 
@@ -486,7 +486,7 @@ def test_anonymised_prompts_hide_the_calendar(deepstock_rows, write_rows):
     ]
     for text in anonymised(deepstock_rows, write_rows, headlines):
         lines = text.splitlines()
-        shown = [line for line in lines if line.startswith("- ")]
+        shown = [line.partition(": ")[2] for line in lines if line.startswith("Headline ")]
         assert len(shown) == len(headlines)
         assert not any(re.search(r"\d|march|jan", line, re.IGNORECASE) for line in shown), shown
         assert not any(word in text for word in ("2018", "2019"))
@@ -494,7 +494,7 @@ def test_anonymised_prompts_hide_the_calendar(deepstock_rows, write_rows):
 
 def test_anonymising_leaves_words_that_only_look_like_months(deepstock_rows, write_rows):
     for text in anonymised(deepstock_rows, write_rows, ["Shares may rise", "Bulls march on", "A second decade"]):
-        assert "- Shares may rise\n- Bulls march on\n- A second decade" in text
+        assert "Headline 1: Shares may rise\nHeadline 2: Bulls march on\nHeadline 3: A second decade" in text
 
 
 def test_a_prompt_that_is_not_anonymised_names_company_and_day(deepstock_rows, write_rows):
@@ -505,8 +505,8 @@ def test_a_prompt_that_is_not_anonymised_names_company_and_day(deepstock_rows, w
 def assert_every_number_is_a_fact(row):
     shown = [fact["shown"] for fact in json.loads(row["facts"])]
     known = {number for text in shown for number in re.findall(r"\d[\d.,]*\d|\d", text)}
-    for line in data_part(row).splitlines():
-        label = re.match(r"(?:\d+-day (?:change|average|volatility)|Financials of \d{4}|[A-Za-z ]+):", line)
+    for line in re.sub(r"\d+ days? ago", "", data_part(row)).splitlines():
+        label = re.match(r"(?:\d+-day (?:change|average|volatility)|Financials of \d{4}|Headline \d|[A-Za-z ]+):", line)
         for number in re.findall(r"\d[\d.,]*\d|\d", line[label.end() :] if label else line):
             assert number in known, line
     for text in shown:

@@ -7,16 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stonk_trainer.tasks.stocks.answer import Unreadable, parse
+from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.stocks.answer import parse
 from stonk_trainer.tasks.stocks.facts import (
     Fact,
     big_number,
     change,
+    check_facts,
     facts_from_json,
     facts_to_json,
     financial_facts,
     history_facts,
     indicator_facts,
+    labels,
     usd,
 )
 from stonk_trainer.tasks.stocks.prompt import FORM, render
@@ -170,8 +173,9 @@ def test_a_prompt_is_its_facts_and_the_question():
     system, user = render(FACTS, "2019")
     assert (system["role"], user["role"]) == ("system", "user")
     assert user["content"].startswith(
-        "Company: Apple (AAPL)\nDate: 2020-01-02\nEarlier closes: $9.00, $11.00\nClose: $10.00\n5-day change: -3.90%\n"
-        "20-day average: $9.50\nVolume: 1.00M\nFinancials of 2019:\nRevenues: $1.00B\nHeadlines:\n- Shares rise\n\n"
+        "Company: Apple (AAPL)\nDate: 2020-01-02\nEarlier closes: 2 days ago $9.00, 1 day ago $11.00\nClose: $10.00\n"
+        "5-day change: -3.90%\n20-day average: $9.50\nVolume: 1.00M\nFinancials of 2019:\nRevenues: $1.00B\n"
+        "Headline 1: Shares rise\n\n"
     )
     assert user["content"].endswith(FORM)
 
@@ -183,7 +187,7 @@ def test_every_fact_but_the_close_can_be_left_out(fact):
 
 
 def test_a_model_that_echoes_the_form_gives_no_answer():
-    assert isinstance(parse(FORM), Unreadable)
+    assert parse(FORM).direction is None
 
 
 def test_the_value_of_a_fact_is_what_is_shown():
@@ -193,3 +197,46 @@ def test_the_value_of_a_fact_is_what_is_shown():
         assert f"${fact.value:.2f}" == fact.shown
         moved = change("change_1d", price, 31.7)
         assert f"{moved.value:+.2f}%" == moved.shown.replace("-0.00", "+0.00")
+
+
+def test_every_citable_fact_is_printed_with_a_label_of_its_own():
+    assert labels(FACTS) == {
+        "close_2d_ago": "Close 2 days ago",
+        "close_1d_ago": "Close 1 day ago",
+        "close": "Close",
+        "change_5d": "5-day change",
+        "sma_20": "20-day average",
+        "volume": "Volume",
+        "financials/Revenues": "Revenues",
+        "headline_1": "Headline 1",
+    }
+
+
+def test_labels_are_unique_letter_case_aside():
+    items = ("close", "Headline 1", "EPS", "eps", "Date", "5-DAY  change", "a | b", "a / b", "Close (financials)")
+    facts = [*(Fact(f"financials/{item}", 1.0, "ratio", "1") for item in items), *FACTS]
+    found = labels(facts)
+    assert len({label.lower() for label in found.values()}) == len(found) == len(items) + 8
+    assert found["close"] == "Close" and found["headline_1"] == "Headline 1"
+    assert found["financials/close"] == "close (financials)"
+    assert found["financials/Close (financials)"] == "Close (financials) (financials)"
+    assert found["financials/a | b"] == "a / b" and found["financials/a / b"] == "a / b (financials)"
+    content = render(facts)[1]["content"]
+    assert all(f"\n{label}: " in content for name, label in found.items() if not name.endswith("_ago"))
+
+
+def test_a_bar_is_printed_as_a_slash_since_bars_separate_the_parts_of_a_line():
+    facts = [*FACTS[:-1], Fact("headline_1", "Up | Down", "text", "Up | Down")]
+    content = render(facts)[1]["content"]
+    assert "Headline 1: Up / Down" in content and "|" not in content.partition("Will the next")[0]
+
+
+def test_the_prompt_asks_to_quote_headlines_only_where_it_shows_some():
+    assert "headline" in render(FACTS)[1]["content"].partition("Will the next")[2]
+    assert "headline" not in render(FACTS[:-1])[1]["content"]
+
+
+def test_facts_of_a_file_have_names_of_their_own():
+    entry = {"name": "close", "value": 1.0, "unit": "usd", "shown": "$1.00"}
+    with pytest.raises(UserError, match="row 1: fact 2: duplicate name: close"):
+        check_facts([entry, entry], "row 1")

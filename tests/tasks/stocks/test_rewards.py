@@ -1,150 +1,155 @@
-import time
-
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stonk_trainer.tasks.stocks.facts import Fact, facts_to_json
-from stonk_trainer.tasks.stocks.rewards import COMPONENTS, reward_functions, score
+from stonk_trainer.tasks.stocks.rewards import COMPONENTS, Scorer, score
 
 FACTS = (
-    Fact("close_3d_ago", 172.0, "usd", "$172.00"),
-    Fact("close_2d_ago", 172.4, "usd", "$172.40"),
     Fact("close_1d_ago", 171.58, "usd", "$171.58"),
-    Fact("open", 174.0, "usd", "$174.00"),
     Fact("close", 175.53, "usd", "$175.53"),
     Fact("change_1d", 2.3, "percent", "+2.30%"),
     Fact("change_5d", 4.1, "percent", "+4.10%"),
-    Fact("change_10d", -1.2, "percent", "-1.20%"),
     Fact("change_20d", -5.4, "percent", "-5.40%"),
-    Fact("sma_5", 170.4, "usd", "$170.40"),
     Fact("sma_20", 171.8, "usd", "$171.80"),
     Fact("volatility_20d", 1.5, "percent", "1.50%"),
-    Fact("volume", 53.2e6, "count", "53.20M"),
 )
-SEED_FACTS = (
+THREE_CLOSES = (
     Fact("close_2d_ago", 150.0, "usd", "$150.00"),
     Fact("close_1d_ago", 153.5, "usd", "$153.50"),
     Fact("close", 156.2, "usd", "$156.20"),
 )
-HONEST = "The share rose 2.3% today and 4.1% over 5 days. Its close of $175.53 is above its 20-day average of $171.80."
+THOUGHT = "The share has gained over the week and is above its monthly average, so I expect UP."
+LINES = ("1-day change | +2.30% | UP", "Close vs 20-day average | above | UP", "20-day change | -5.40% | DOWN")
 
 
 def row(facts=FACTS, label="UP", next_return=0.012, base_rate_up=0.5):
     return {"label": label, "next_return": next_return, "facts": facts_to_json(facts), "base_rate_up": base_rate_up}
 
 
-def answer(reasoning, direction="UP", move="1.2%", confidence="63%"):
-    return f"<think>\n{reasoning}\n</think>\nPrediction: {direction}\nExpected move: {move}\nConfidence: {confidence}"
+def answer(*lines, thought=THOUGHT, direction="UP", move="1.2%", confidence="63%"):
+    evidence = "".join(f"- {line}\n" for line in lines)
+    return (
+        f"<think>\n{thought}\n</think>\nEvidence:\n{evidence}"
+        f"Prediction: {direction}\nExpected move: {move}\nConfidence: {confidence}"
+    )
 
 
-def of_reasoning(reasoning, direction="UP", facts=FACTS):
+def prose(reasoning, direction="UP"):
+    return f"<think>\n{reasoning}\n</think>\nPrediction: {direction}"
+
+
+def of_reasoning(text, facts=FACTS, evidence="required"):
     """The two rewards of the reasoning, as Stage I weighs them: at most 0.4."""
-    return score(answer(reasoning, direction), row(facts), weights={"data_usage": 0.2, "coherence": 0.2})["total"]
+    return score(text, row(facts), evidence=evidence, weights={"data_usage": 0.2, "coherence": 0.2})["total"]
 
 
-def test_the_good_example_of_the_readme_earns_nearly_everything_and_the_bad_one_nothing():
-    good = "AAPL closed at $150.00 two days ago, rose to $153.50 and then to $156.20, a gain of 4.1% over two days."
-    assert of_reasoning(good, facts=SEED_FACTS) > 0.3
-    assert of_reasoning("It will go up.", facts=SEED_FACTS) < 0.05
-    falling = [
-        Fact(fact.name, value, fact.unit, f"${value}")
-        for fact, value in zip(SEED_FACTS, (156.2, 153.5, 150.0), strict=True)
-    ]
-    assert of_reasoning("It will go up.", facts=falling) == 0
+# ------------------------------------------------------------------------------------------------------ evidence
 
 
-def test_honest_reasoning_earns_full_marks_for_data_and_coherence():
-    result = score(answer(HONEST), row())
-    assert (result["data_usage"], result["coherence"], result["grounded"]) == (1, 1, 4)
+def test_true_lines_from_both_sides_that_point_to_the_answer_earn_everything():
+    result = score(answer(*LINES), row())
+    assert (result["data_usage"], result["coherence"], result["grounded"]) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
-    "attack",
+    "lines, data_usage",
     [
-        pytest.param(
-            "The share rose 7.7% today and 9.2% over 5 days. "
-            "Its close of $191.20 is above its 20-day average of $180.10.",
-            id="invented",
-        ),
-        pytest.param(
-            "The share fell 2.3% today and 4.1% over 5 days. "
-            "Its close of $175.53 is below its 20-day average of $171.80.",
-            id="sign flipped",
-        ),
-        pytest.param(
-            "The share rose $2.3 today and $4.1 over 5 days. "
-            "Its close of 175.53% is above its 20-day average of 171.80%.",
-            id="unit swapped",
-        ),
-        pytest.param(
-            "The share rose 2.34% today and 4.12% over 5 days. Its close of $175.53 is above its average of $171.84.",
-            id="false precision",
-        ),
-        pytest.param(
-            "The share rose 2.3% over 5 days and 4.1% today. "
-            "Its close of $171.80 is above its 20-day average of $175.53.",
-            id="facts exchanged",
-        ),
-        pytest.param(
-            "The share changed 0% over 10 days, about 0% over 20 days and about 0% today, which points up.",
-            id="rounded away",
-        ),
-        pytest.param("\n".join(f"{fact.name}: {fact.shown}" for fact in FACTS), id="facts as lines"),
-        pytest.param(
-            "Open: $174.00\nClose: $175.53\n1-day change: +2.30%\n5-day change: +4.10%\n20-day average: $171.80",
-            id="prompt copied",
-        ),
-        pytest.param("The facts are " + ", ".join(fact.shown for fact in FACTS), id="bare numbers"),
-        pytest.param("The share rose 2.3% today, a good day for it. " * 6, id="one sentence repeated"),
-        pytest.param(HONEST + " It will rise. It will fall.", id="both outlooks"),
-        pytest.param(HONEST + " So it could go either way.", id="either way"),
-        pytest.param(HONEST + " It may rise, but it might fall.", id="hedged"),
-        pytest.param(HONEST + " So I think it will fall.", id="outlook against the answer"),
-        pytest.param("up 2.3%, up 4.1%, above $171.80", id="no sentence"),
-        pytest.param(
-            "The share fell 1.2% over 10 days and 5.4% over 20 days, which is a clear trend.",
-            id="evidence against the answer",
-        ),
-        pytest.param(
-            "My confidence is 63% and the expected move is 1.2%, which the data of the share support well.",
-            id="own numbers",
-        ),
-        pytest.param(
-            HONEST.replace("2.3", "\uff12.\uff13").replace("close", "cl\u043ese").replace("average", "\u0430verage"),
-            id="look-alikes",
-        ),
-        pytest.param(HONEST + " " + "It was $1.11 or 2.22% or $3.33 or 4.44% of all. " * 3, id="diluted with noise"),
-        pytest.param(
-            "The share is at $170, $171, $172, $173, $174, $175, $176 and $177, up from its 20-day average of $171.80.",
-            id="guessing",
-        ),
+        (LINES[:1], 1 / 3),  # one fact of three
+        (LINES[1:2], 2 / 3),  # two facts, in one line
+        (LINES[:2], 1),
+        ((*LINES[:1], "Close | $1 | UP"), 1 / 2 * 1 / 3),
+        ((*LINES, "10-day change | +1.00% | UP"), 3 / 4),
+        ((*LINES, "5-day change +4.10% UP"), 3 / 4),
+        ((*LINES, LINES[0]), 3 / 4),
+        ((*LINES[1:2], "Close | $175.53 | UP", "20-day average | $171.80 | UP"), 2 / 3),  # cited already
+        ((), 0),
     ],
 )
-def test_no_attack_on_the_reasoning_earns_what_honest_reasoning_earns(attack):
-    assert of_reasoning(attack) <= 0.75 * of_reasoning(HONEST)
+def test_data_usage_is_the_share_of_grounded_lines_times_the_facts_they_cite(lines, data_usage):
+    assert score(answer(*lines), row())["data_usage"] == pytest.approx(data_usage)
 
 
-def test_listing_every_fact_in_sentences_earns_less_than_choosing_a_few():
-    everything = (
-        "The share closed at $175.53 today. It opened at $174.00 on the day. It closed at $171.58 one day ago. "
-        "It closed at $172.40 two days ago. It closed at $172.00 three days ago. It rose 2.3% over the day. "
-        "It rose 4.1% over 5 days. It fell 1.2% over 10 days. It fell 5.4% over 20 days. "
-        "Its 5-day average is at $170.40. Its 20-day average is at $171.80. "
-        "Its volatility is at 1.50% per day. Its volume was 53.2M on the day."
-    )
-    listed, honest = score(answer(everything), row()), score(answer(HONEST), row())
-    assert listed["grounded"] == len(FACTS)
-    assert listed["data_usage"] < 0.7 * honest["data_usage"]
-    assert listed["coherence"] < honest["coherence"]
+def test_fewer_facts_suffice_where_the_prompt_shows_fewer():
+    one = (Fact("close", 10.0, "usd", "$10.00"),)
+    assert score(answer("Close | $10.00 | UP"), row(one))["data_usage"] == 1
+
+
+@pytest.mark.parametrize(
+    "thought, share",
+    [("It closed at $175.53, a rise of 2.3%.", 0), ("It rose 2.3%, 8% in all.", 1 / 2), ("It rose 8% to $99.", 1)],
+)
+def test_invented_numbers_in_the_thought_take_their_share_of_both(thought, share):
+    result = score(answer(*LINES, thought=f"{thought} The rest of this has eight words."), row())
+    assert result["data_usage"] == result["coherence"] == pytest.approx(1 - share)
+
+
+@pytest.mark.parametrize(
+    "lines, direction, coherence",
+    [
+        (LINES, "DOWN", 0),
+        (LINES[1:], "UP", 0),  # a draw
+        (("20-day change | -5.40% | UP", "1-day change | +2.30% | NEUTRAL"), "UP", 1),  # contrarian readings are free
+        ((LINES[0], "Close | $1 | DOWN", "Open | $1 | DOWN"), "UP", 1 / 3),  # only grounded lines have a side
+        (("1-day change | +2.30% | NEUTRAL",), "UP", 0),
+    ],
+)
+def test_coherence_needs_more_grounded_lines_for_the_answer_than_against(lines, direction, coherence):
+    thought = "The share has been weak and strong in turn, and this decides it."
+    assert score(answer(*lines, thought=thought, direction=direction), row())["coherence"] == pytest.approx(coherence)
+
+
+@pytest.mark.parametrize(
+    "thought, why",
+    [
+        ("It will rise.", "fewer than 8 words"),
+        ("", "fewer than 8 words"),
+        ("The share looks strong. I am sure of it. The share looks strong.", "repeats a sentence"),
+        ("The share looks strong!\nthe share looks strong\nand that is all there is", "repeats a sentence"),
+        ("Most of what is shown here points to UP, and yet I say DOWN", "ends with DOWN"),
+    ],
+)
+def test_an_unsound_thought_halves_coherence(thought, why):
+    result = score(answer(*LINES, thought=thought), row())
+    assert result["coherence"] == 0.5 and why in result["reasons"]["coherence"]
+    assert result["data_usage"] == 1
+
+
+def test_a_thought_may_speak_of_both_sides_and_of_ups_and_downs():
+    thought = "It could go DOWN on bad news, Upside is small, UPS is another company. On balance UP."
+    assert score(answer(*LINES, thought=thought), row())["coherence"] == 1
+
+
+def test_one_true_line_and_seven_false_earn_little():
+    false = [f"{name} | $1.00 | UP" for name in ("Close", "Open", "A", "B", "C", "D", "E")]
+    assert of_reasoning(answer(LINES[0], *false)) == pytest.approx(0.2 * (1 / 8) * (1 / 3) + 0.2 * (1 / 8))
+
+
+def test_the_known_example_of_prose_earns_where_evidence_is_optional_and_nothing_where_it_is_required():
+    good = prose("The share rose +2.33% and then +1.76%, which is a clear trend to follow.")
+    bad = prose("It will go up.")
+    assert of_reasoning(good, THREE_CLOSES, "optional") == pytest.approx(0.2 * 2 / 3 + 0.2)
+    assert of_reasoning(bad, THREE_CLOSES, "optional") == 0
+    assert of_reasoning(good, THREE_CLOSES) == of_reasoning(bad, THREE_CLOSES) == 0
+
+
+def test_an_answers_own_numbers_are_no_evidence():
+    own = "I expect a move of 1.2% and my confidence in that is 63%, since the data support it well."
+    text = f"<think>{own}</think>\nPrediction: UP\nExpected move: 1.2%\nConfidence: 63%"
+    assert of_reasoning(text, evidence="optional") == 0
+
+
+# ------------------------------------------------------------------------------------------------------ the outcome
 
 
 @pytest.mark.parametrize(
     "completion",
     [
-        HONEST,
-        f"<think>{HONEST}\nPrediction: UP</think>",
-        f"<think>{HONEST}</think>\nPrediction: UP or DOWN",
-        f"<think>{HONEST}</think>\nPrediction: UP\nPrediction: DOWN",
-        f"<think>{HONEST}\nPrediction: UP",
+        THOUGHT,
+        f"<think>{THOUGHT}\nPrediction: UP</think>",
+        answer(*LINES).replace("Prediction: UP", "Prediction: UP or DOWN"),
+        answer(*LINES) + "\nPrediction: DOWN",
+        answer(*LINES).replace("</think>", ""),
     ],
 )
 def test_without_one_readable_answer_everything_is_zero_and_the_problem_is_named(completion):
@@ -153,96 +158,54 @@ def test_without_one_readable_answer_everything_is_zero_and_the_problem_is_named
     assert result["problem"] and result["forecast"] is None
 
 
-def test_mixed_evidence_lies_between_and_evidence_for_neither_side_supports_nothing():
-    mixed = "The share rose 2.3% today and 4.1% over 5 days, and it fell 5.4% over 20 days in all."
-    neutral = "The share closed at $175.53 with a 20-day volatility of 1.50% on a volume of 53.2M, which shows little."
-    tie = "The share rose 4.1% over 5 days, and it fell 5.4% over 20 days, and it closed at $175.53 today."
-    assert 0.5 < score(answer(mixed), row())["coherence"] < 1
-    assert score(answer(mixed, "DOWN"), row())["coherence"] < 0.1
-    for text in (neutral, tie):
-        for direction in ("UP", "DOWN"):
-            assert of_reasoning(text, direction) < 0.1
-    assert score(answer(tie + " I expect it to rise."), row())["coherence"] == 0.5
-
-
-def test_a_risk_named_beside_a_firm_outlook_is_not_a_contradiction():
-    assert score(answer(HONEST + " It could fall on bad news, but it will likely rise."), row())["coherence"] == 1
-
-
-@pytest.mark.parametrize(
-    "text, direction",
-    [
-        ("The share rose 2.3% today and 4.1% over 5 days, so a pullback is likely.", "DOWN"),
-        ("The share rose 2.3% today and 4.1% over 5 days, so no pullback is likely.", "UP"),
-        ("The share fell 5.4% over 20 days and looks oversold to me here.", "UP"),
-        ("The share fell 5.4% over 20 days. That move is overdone, I expect a bounce.", "UP"),
-        ("The share fell 5.4% over 20 days, which invites mean reversion in my view.", "UP"),
-        ("The share rose 2.3% today, and it is no longer oversold after that.", "UP"),
-    ],
-)
-def test_a_move_read_as_overdone_is_evidence_for_the_other_side(text, direction):
-    other = "DOWN" if direction == "UP" else "UP"
-    assert score(answer(text, direction), row())["coherence"] == 1
-    assert score(answer(text, other), row())["coherence"] < 0.1
-
-
-@pytest.mark.parametrize(
-    "text, direction",
-    [
-        ("The share fell 5.4% over 20 days. Declines of this size seldom last, so I expect a rise.", "UP"),
-        ("The share fell 5.4% in 20 days. I think it has fallen too fast. So I go with up.", "UP"),
-        ("The share rose 4.1% over 5 days. I expect buyers to hesitate, which should lead to a lower close.", "DOWN"),
-        ("The share rose 4.1% in five days. A path this steep cannot be kept up. I forecast a step down.", "DOWN"),
-        ("After rising 4.1% in five days it looks expensive. Which is why the next close will be lower.", "DOWN"),
-        ("The trend is up, with 4.1% in 5 days, yet I prefer to bet on the way back: lower tomorrow.", "DOWN"),
-    ],
-)
-def test_a_conclusion_opposite_to_a_move_may_be_argued_for(text, direction):
-    other = "DOWN" if direction == "UP" else "UP"
-    assert score(answer(text, direction), row())["coherence"] >= 0.75
-    assert score(answer(text, other), row())["coherence"] <= 0.2
-
-
-@pytest.mark.parametrize("word", ["oversold", "due for a rebound", "cheap"])
-def test_a_rise_cannot_be_called_oversold(word):
-    text = f"The share rose 2.3% today and 4.1% over 5 days to $175.53 and is {word} now."
-    assert score(answer(text, "DOWN"), row())["coherence"] < 0.1
-
-
-def test_the_same_fact_cited_again_counts_once():
-    result = score(
-        answer("The share rose 2.3% today. A gain of 2.3% in one day is good, and I trust it to last."), row()
-    )
-    assert result["grounded"] == 1
-    assert result["data_usage"] == pytest.approx(1 / 3)
-
-
 def test_direction_accuracy_is_one_or_zero_and_calibrated_accuracy_is_the_brier_score():
-    assert score(answer(HONEST), row())["accuracy"] == 1
-    assert score(answer(HONEST, "DOWN"), row())["accuracy"] == 0
-    assert score(answer(HONEST), row(), accuracy="calibrated")["accuracy"] == pytest.approx(1 - 0.37**2)
-    assert score(answer(HONEST, "DOWN"), row(), accuracy="calibrated")["accuracy"] == pytest.approx(1 - 0.63**2)
-    assert score("Prediction: UP", row(), accuracy="calibrated")["accuracy"] == pytest.approx(0.75)
+    def accuracy(text, kind="direction"):
+        return score(text, row(), accuracy=kind)["accuracy"]
+
+    assert accuracy(answer(*LINES)) == 1 and accuracy(answer(*LINES, direction="DOWN")) == 0
+    assert accuracy(answer(*LINES), "calibrated") == pytest.approx(1 - 0.37**2)
+    assert accuracy(answer(*LINES, direction="DOWN"), "calibrated") == pytest.approx(1 - 0.63**2)
+    assert accuracy("Prediction: UP", "calibrated") == pytest.approx(0.75)
+    assert accuracy("Prediction: UP\nConfidence: 8%", "calibrated") == pytest.approx(0.75)  # not a confidence
 
 
-@pytest.mark.parametrize("probability", [0.5, 0.6, 0.8])
-def test_calibrated_accuracy_is_greatest_in_expectation_for_the_true_probability(probability):
-    def expected(percent):
-        up, down = (
-            score(f"Prediction: UP\nConfidence: {percent}%", row(label=x), accuracy="calibrated")["accuracy"]
-            for x in ("UP", "DOWN")
+def expected_accuracy(p_up, stated, **options):
+    """Mean calibrated accuracy of stating P(UP) = `stated` (a whole percentage) where UP has probability `p_up`."""
+    direction, confidence = ("UP", stated) if stated >= 50 else ("DOWN", 100 - stated)
+    text = f"Prediction: {direction}\nConfidence: {confidence}%"
+    base_rate_up = options.pop("base_rate_up", 0.5)
+    up, down = (
+        score(text, row(label=label, base_rate_up=base_rate_up), accuracy="calibrated", **options)["accuracy"]
+        for label in ("UP", "DOWN")
+    )
+    return p_up * up + (1 - p_up) * down
+
+
+@pytest.mark.parametrize("skew_aware", [False, True])
+@pytest.mark.parametrize("base_rate_up", [0.3, 0.5, 0.54])
+def test_the_best_confidence_is_the_true_probability_or_its_odds_over_those_of_the_base_rate(base_rate_up, skew_aware):
+    for percent in range(5, 100, 15):
+        p_up = percent / 100
+        odds = p_up / (1 - p_up) / (base_rate_up / (1 - base_rate_up) if skew_aware else 1)
+        best = max(
+            range(101),
+            key=lambda s: expected_accuracy(p_up, s, base_rate_up=base_rate_up, skew_aware=skew_aware),
         )
-        return probability * up + (1 - probability) * down
-
-    assert max(range(0, 101, 5), key=expected) == pytest.approx(100 * probability)
+        assert best == pytest.approx(100 * odds / (1 + odds), abs=0.51)
 
 
 @pytest.mark.parametrize("base_rate_up", [0.3, 0.5, 0.54, 0.7])
-def test_with_skew_awareness_always_up_and_always_down_earn_the_same(base_rate_up):
+@pytest.mark.parametrize("accuracy", ["direction", "calibrated"])
+def test_with_skew_awareness_always_up_and_always_down_earn_the_same(base_rate_up, accuracy):
     def expected(direction):
         up, down = (
-            score(f"Prediction: {direction}", row(label=x, base_rate_up=base_rate_up), skew_aware=True)["accuracy"]
-            for x in ("UP", "DOWN")
+            score(
+                f"Prediction: {direction}\nConfidence: 63%",
+                row(label=label, base_rate_up=base_rate_up),
+                accuracy=accuracy,
+                skew_aware=True,
+            )["accuracy"]
+            for label in ("UP", "DOWN")
         )
         assert 0 <= up <= 1 and 0 <= down <= 1
         return base_rate_up * up + (1 - base_rate_up) * down
@@ -251,138 +214,117 @@ def test_with_skew_awareness_always_up_and_always_down_earn_the_same(base_rate_u
 
 
 def test_magnitude_pays_for_a_near_move_in_the_right_direction_only():
-    assert score(answer(HONEST, move="1.2%"), row())["magnitude"] == pytest.approx(1)
-    assert score(answer(HONEST, move="2.7%"), row())["magnitude"] == pytest.approx(
-        0.5
-    )  # one daily volatility of 1.5 % off
-    assert score(answer(HONEST, move="9%"), row())["magnitude"] == 0
-    assert score(answer(HONEST, "DOWN"), row())["magnitude"] == 0
-    assert score("Prediction: UP", row())["magnitude"] == 0
-    assert score(answer(HONEST, move="3.2%"), row(SEED_FACTS))["magnitude"] == pytest.approx(
-        0.5
-    )  # 2 % where none is shown
+    def magnitude(facts=FACTS, **keys):
+        return score(answer(*LINES, **keys), row(facts))["magnitude"]
+
+    assert magnitude(move="1.2%") == pytest.approx(1)
+    assert magnitude(move="2.7%") == pytest.approx(0.5)  # one daily volatility of 1.5% off
+    assert magnitude(move="9%") == magnitude(direction="DOWN") == score("Prediction: UP", row())["magnitude"] == 0
+    assert magnitude(THREE_CLOSES, move="3.2%") == pytest.approx(0.5)  # 2% where none is shown
+
+
+# ------------------------------------------------------------------------------------------------------ scoring
 
 
 def test_total_is_the_weighted_sum_and_the_mean_without_weights():
-    result = score(answer(HONEST), row(), weights={"accuracy": 0.6, "data_usage": 0.4})
+    result = score(answer(*LINES), row(), weights={"accuracy": 0.6, "data_usage": 0.4})
     assert result["total"] == pytest.approx(0.6 * result["accuracy"] + 0.4 * result["data_usage"])
-    plain = score(answer(HONEST), row())
+    plain = score(answer(*LINES), row())
     assert plain["total"] == pytest.approx(sum(plain[name] for name in COMPONENTS) / 4)
 
 
-def test_the_score_explains_each_claim_and_component():
-    result = score(answer("The share rose 2.3% today and closed at $199.00, a record for it."), row())
-    assert [(claim["text"], claim["fact"], claim["grounded"]) for claim in result["claims"]] == [
-        ("2.3%", "change_1d", True),
-        ("$199.00", None, False),
-        ("record", None, False),
+def test_the_score_explains_each_line_and_reward():
+    result = score(answer(LINES[0], "Close | $199.00 | UP", thought="It rose 8% in all."), row())
+    assert result["evidence"] == [
+        {"name": "1-day change", "value": "+2.30%", "side": "UP", "verdict": "grounded"},
+        {"name": "Close", "value": "$199.00", "side": "UP", "verdict": "wrong value"},
     ]
-    assert all(claim["why"] for claim in result["claims"])
+    assert result["invented"] == ["8%"] and result["grounded"] == 0.5
+    assert result["reasons"]["data_usage"] == (
+        "1 of 2 lines grounded, citing 1 fact (3 suffice); 1 of 1 number in the thought invented"
+    )
     assert set(result["reasons"]) == set(COMPONENTS)
 
 
 def test_reward_functions_give_what_score_gives_for_conversations_and_strings():
-    rows = [row(), row(label="DOWN"), row(SEED_FACTS)]
-    texts = [answer(HONEST), answer(HONEST, "DOWN"), "no answer"]
+    rows = [row(), row(label="DOWN"), row(THREE_CLOSES)]
+    texts = [answer(*LINES), answer(*LINES, direction="DOWN"), "no answer"]
     columns = {key: [r[key] for r in rows] for key in rows[0]}
     names = ["coherence", "accuracy", "magnitude", "data_usage"]
-    functions = reward_functions(names, accuracy="calibrated", skew_aware=True)
+    functions = Scorer("calibrated", True, "required").reward_functions(names)
     assert [function.__name__ for function in functions] == names
     conversations = [[{"role": "assistant", "content": text}] for text in texts]
+    options = {"accuracy": "calibrated", "skew_aware": True, "evidence": "required"}
     for name, function in zip(names, functions, strict=True):
-        expected = [score(t, r, accuracy="calibrated", skew_aware=True)[name] for t, r in zip(texts, rows, strict=True)]
+        expected = [score(t, r, **options)[name] for t, r in zip(texts, rows, strict=True)]
         assert function(conversations, **columns, prompts=["p"] * 3, trainer_state=None) == expected
         assert function(texts, **columns) == expected
 
 
+def test_a_batch_is_parsed_once_for_all_rewards_and_anew_when_it_changes(monkeypatch):
+    from stonk_trainer.tasks.stocks import rewards
+
+    parsed = []
+    monkeypatch.setattr(rewards, "parse", lambda text, parse=rewards.parse: parsed.append(text) or parse(text))
+    texts, columns = [answer(*LINES), answer(LINES[0])], {key: [value] * 2 for key, value in row().items()}
+    functions = Scorer(evidence="required").reward_functions(COMPONENTS)
+    for function in functions:
+        function(texts, **columns)
+    assert parsed == texts
+    texts[1] = answer()  # the same list, with another answer in it
+    assert functions[2](texts, **columns) == [1, 0]
+    columns["facts"] = [row(THREE_CLOSES)["facts"]] * 2  # the same answers to another row
+    assert functions[2](texts, **columns) == [0, 0]
+
+
 def test_unknown_names_are_refused_with_the_choices():
     for call in (
-        lambda: reward_functions(["acuracy"]),
-        lambda: reward_functions(["accuracy"], accuracy="brier"),
-        lambda: score("Prediction: UP", row(), accuracy="brier"),
+        lambda: Scorer().reward_functions(["acuracy"]),
+        lambda: Scorer(accuracy="brier"),
+        lambda: Scorer(evidence="some"),
         lambda: score("Prediction: UP", row(), weights={"format": 1}),
     ):
         with pytest.raises(ValueError, match="choose from"):
             call()
 
 
-@pytest.mark.parametrize("unit", ["rose 2.3% ", "$175.53 ", "will rise ", "a. ", "expect a ", "\n"])
-def test_a_megabyte_of_reasoning_takes_less_than_a_second_and_earns_nothing_for_it(unit):
-    text = answer(unit * (1_000_000 // len(unit)))
-    start = time.process_time()
-    result = score(text, row())
-    assert time.process_time() - start < 1
-    assert (result["data_usage"], result["coherence"]) == (0, 0)
-
-
 @pytest.mark.parametrize(
-    "text",
-    [
-        "Apple rose 2.3% today and 4.1% over 5 days. I expect Apple to rise.",
-        "AAPL rose by 2.3% today. The trend of Apple's shares is up, so I expect a gain on Friday.",
-        "Aple Inc. rose 2.3% today and 4.1% over 5 days. I expect a rise.",
-        "Enthusiasm is high after a rise of 2.3% today. Wall Street rewards this, so I expect a rise.",
-    ],
+    "broken",
+    [{"facts": "no json"}, {"facts": "[1, 2]"}, {"facts": None}, {"label": None}, {"next_return": None}],
 )
-def test_the_company_of_the_prompt_may_be_named(text):
-    assert score(answer(text), row())["coherence"] == 1
+def test_a_malformed_row_is_named(broken):
+    key = next(iter(broken))
+    with pytest.raises(ValueError, match=key):
+        score(answer(*LINES), {**row(), **broken})
+    with pytest.raises(ValueError, match=key):
+        score(answer(*LINES), {name: value for name, value in row().items() if name != key})
 
 
-def test_facts_listed_first_count_once_they_are_spoken_of():
-    text = (
-        "Close: $175.53\n20-day average: $171.80\n5-day change: +4.10%\n\n"
-        "The close is above its 20-day average. The share has gained 4.1% over 5 days, so I expect a rise."
-    )
-    assert score(answer(text), row())["data_usage"] == 1
+PIECES = (
+    *LINES,
+    "- ",
+    " | ",
+    "UP",
+    "Evidence:",
+    "Prediction: UP",
+    "Confidence: 63%",
+    "<think>",
+    "</think>",
+    "\n",
+    "8%",
+    " ",
+)
 
 
-# What two authors wrote who had not seen the reader: texts misread at first.
-READ_RIGHT = [
-    (HONEST + " Close to a coin flip, but slightly up.", "UP"),
-    (HONEST + " Momentum is not running out, so I choose UP.", "UP"),
-    ("Today brought a gain of 2.3% to $175.53. It went from $171.58 to $175.53 in a single session.", "UP"),
-    ("It gained $3.95 in one day, from $171.58 to $175.53, and sits above its 20-day average of $171.80.", "UP"),
-    ("It has risen from $172.00 three days ago and is above its 5-day average of $170.40, up 4.1% in 5 days.", "UP"),
-    (
-        "The 2.3% rise is small next to the slide of 5.4% over 20 days, and it lost 1.2% in 10 days. "
-        "I expect it to cool off.",
-        "DOWN",
-    ),
-    ("A rise of 2.3% in a day and of 4.1% in five is extreme. A pullback is a reasonable bet.", "DOWN"),
-    (
-        "After 2.3% today and 4.1% over 5 days a pullback after such a steep bounce seems more likely than a second "
-        "straight gain.",
-        "DOWN",
-    ),
-    ("It is down 1.2% over ten days and 5.4% over twenty. The close of $175.53 comes after that.", "DOWN"),
-    ("At $175.53 it stands $3.73 above its 20-day average. I expect a small move back toward its average.", "DOWN"),
-    ("It closed at $175.53, up 2.3% on the day; the shares found support at $172.00 around three days ago.", "UP"),
-    ("The 20-day volatility is 1.50% and the share is still 5.4% lower than 20 days ago, at $175.53.", "DOWN"),
-]
-READ_THROUGH = [
-    (HONEST + " Then again the opposite is just as likely and it may well go down.", "UP"),
-    (HONEST + " None of this has any bearing on tomorrow.", "UP"),
-    (HONEST + " I did not use this data.", "UP"),
-    ("It closed at $175.53 after a ten percent gain today. It is above its 20-day average of $171.80.", "UP"),
-    ("It has lost half of its value in 20 days, a fall of 5.4%, and is at $175.53 now.", "DOWN"),
-    ("It rose 4.1% in the past hour and closed at $175.53, so the trend should continue.", "UP"),
-    ("It closed at $3.73, which is $175.53 above its 20-day average of $171.80. It rose 2.3% today.", "UP"),
-    ("The close of $175.53 is above the average of $171.80. It rained on Sunday, so my answer is UP.", "UP"),
-    ("In the past ten years the share rose after each gain. It closed at $175.53, above the $171.80 average.", "UP"),
-    (
-        "The data show that the close is $175.53, the 1-day change is +2.30%, the 5-day change is +4.10%, the 20-day "
-        "average is $171.80, so I predict UP.",
-        "UP",
-    ),
-    ("It rose 2.3% today to $175.53, and 0.82% on its 20-day average of $171.80.", "UP"),
-]
-
-
-@pytest.mark.parametrize("text, direction", READ_RIGHT)
-def test_honest_ways_of_putting_it_are_read_right(text, direction):
-    assert of_reasoning(text, direction) > 0.2
-
-
-@pytest.mark.parametrize("text, direction", READ_THROUGH)
-def test_second_thoughts_and_reasons_that_are_none_are_read_through(text, direction):
-    assert of_reasoning(text, direction) <= 0.1
+@settings(max_examples=200)
+@given(
+    st.one_of(st.text(max_size=300), st.lists(st.sampled_from(PIECES), max_size=60).map("".join)),
+    st.booleans(),
+    st.sampled_from(["direction", "calibrated"]),
+    st.booleans(),
+    st.sampled_from(["required", "optional"]),
+)
+def test_any_text_gives_finite_rewards_between_zero_and_one(text, in_form, accuracy, skew_aware, evidence):
+    completion = answer(text) if in_form else text
+    result = score(completion, row(), accuracy=accuracy, skew_aware=skew_aware, evidence=evidence)
+    assert all(0 <= result[name] <= 1 for name in (*COMPONENTS, "total"))

@@ -59,7 +59,7 @@ class Steps:
             model=path, args=args, processing_class=tokenizer, 
             train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(groups)]}),
             reward_funcs=[lambda completions, **_: torch.arange(len(completions)).float().tolist()],
-            record=lambda row, text: {}, **peft, **own,
+            records=lambda rows, completions: [{} for _ in rows], **peft, **own,
         )  # fmt: skip
         trainer = self.trainer
         trainer.create_optimizer()

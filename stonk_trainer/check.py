@@ -151,6 +151,8 @@ def _without_a_dead_hub() -> None:
 
 def plan(run: Checked) -> None:
     """What the recipe says, in words."""
+    from stonk_trainer import models
+
     args, train, model = run.args, run.args.train, run.args.model
     kind = f"LoRA r {model.lora_r} (alpha {model.lora_alpha})" if model.use_peft else "all weights"
     bits = " over 4-bit weights" if model.load_in_4bit else " over 8-bit weights" if model.load_in_8bit else ""
@@ -168,6 +170,8 @@ def plan(run: Checked) -> None:
     checkpoints.resume_point(train.resume_from_checkpoint, train.output_dir)  # says which, or why none
     if model.load_in_4bit and not _has_gpu():
         run.doubt("4-bit weights on a CPU are about ten times slower than bf16: --load_in_4bit false")
+    if slow := models.slow_dtype(model.dtype):
+        run.doubt(slow)
 
 
 FEWEST_GROUPS = 4  # over which advantages are scaled, for a proper score to stay one

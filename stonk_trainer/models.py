@@ -225,8 +225,19 @@ def training_form(args: ModelConfig) -> dict:
     return {"peft_config": get_peft_config(args), "quantization_config": get_quantization_config(args)}
 
 
+def slow_dtype(dtype: str | None) -> str | None:
+    """What to say of a dtype that this machine's CPU, where it has to do the work, computes without instructions."""
+    import torch
+
+    if dtype != "bfloat16" or torch.accelerator.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
+    return "this CPU has no instructions for bfloat16, which is ten times slower here or worse: --dtype float32"
+
+
 def loading_options(args: ModelConfig) -> dict:
     """`from_pretrained` arguments of a ModelConfig."""
+    if slow := slow_dtype(args.dtype):
+        log.warning(slow)
     return {"revision": args.model_revision, "dtype": args.dtype, "attn_implementation": args.attn_implementation}
 
 

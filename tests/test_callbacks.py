@@ -176,7 +176,7 @@ def test_two_good_evaluations_in_a_row_reach_the_milestone_and_leave_the_evidenc
     assert judge.reached and control.should_training_stop is False
     evidence = json.loads((tmp_path / "milestone.json").read_text())
     assert evidence["step"] == 20
-    assert evidence["thresholds"] == {"reward": 0.7, "accuracy": 0.8, "coherence": 0.5}
+    assert evidence["thresholds"] == {"reward": 0.8, "accuracy": 0.8, "coherence": 0.7}
     assert [e["step"] for e in evidence["evaluations"]] == [10, 20]
     for evaluation in evidence["evaluations"]:
         assert evaluation["completions"] == 10
@@ -197,10 +197,10 @@ def test_the_run_ends_at_the_milestone_when_asked_to(tmp_path):
     "evaluations, losses, missing",
     [
         ([GOOD], (0.01,), "2 evaluations (there were 1)"),
-        ([GOOD, [answer(total=0.7)] * 10], (0.01,), "reward above 0.7"),
+        ([GOOD, [answer(total=0.8)] * 10], (0.01,), "reward above 0.8"),
         ([GOOD, GOOD[:4] + [answer(direction="DOWN")]], (0.01,), "accuracy above 0.8"),
         ([GOOD, [answer(direction=None)] * 5 + [answer()] * 5], (0.01,), "accuracy above 0.8"),
-        ([GOOD, [answer(coherence=0.5)] * 10], (0.01,), "coherence above 0.5"),
+        ([GOOD, [answer(coherence=0.7)] * 10], (0.01,), "coherence above 0.7"),
         ([GOOD, GOOD], (-2.0, 2.0), "a steady loss"),
         ([GOOD, GOOD], (0.01, math.nan), "a steady loss"),
         ([GOOD, GOOD], (), "a steady loss"),
@@ -211,6 +211,13 @@ def test_a_milestone_that_is_not_reached_says_what_is_missing(tmp_path, messages
     assert not judge.reached and not control.should_training_stop
     assert not (tmp_path / "milestone.json").exists()
     assert "milestone not reached" in messages[-1] and missing in messages[-1].split("missing:")[1]
+
+
+def test_a_coin_with_perfect_form_does_not_reach_it(tmp_path):
+    """All it earns in Stage I is half of the accuracy, 0.3, and all of data usage and coherence, 0.4."""
+    coin = [answer(total=1.0, coherence=1.0), answer(total=0.4, coherence=1.0, direction="DOWN")] * 64
+    assert not milestone(tmp_path, [coin] * 10)[0].reached
+    assert not milestone(tmp_path, [coin] * 10, milestone_accuracy=0.0)[0].reached  # its reward alone is too low
 
 
 def test_the_good_evaluations_must_be_consecutive(tmp_path):

@@ -43,7 +43,7 @@ def test_everything_about_a_grpo_run_is_said(check_stage1):
     assert "rewards: accuracy x 0.6, data_usage x 0.2, coherence x 0.2" in text
     assert "qwen2, 2 layers, " in text  # the model, from its config
     assert "dropped 20 no next day within 7 days" in text and "train: 40 rows" in text
-    assert re.search(r"prompt tokens: median \d+, 95% below \d+, longest \d+; answers of at most 112", text)
+    assert re.search(r"prompt tokens: median \d+, 95% below \d+, longest \d+; answers of at most 192", text)
     assert "<|im_start|>system" in text  # the prompt as the model sees it
     earned = {
         line.split()[0]: float(line.split()[-1])
@@ -102,6 +102,31 @@ def test_doubts_are_said_and_are_no_fault(check_stage1):
     text = check_stage1(*flags.split(), "--load_best_model_at_end", "false")
     assert "save_steps 50 is more than the 3 steps" in text and "the learning rate is never reached" in text
     assert "stop_at_milestone needs evaluations" in text and "no fault found" in text
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ("--scale_rewards group", "scale_rewards: group divides it by its spread in the group"),
+        ("--gradient_accumulation_steps 2", "scale_rewards: batch over 2 prompts still pays for overconfidence"),
+        ("--multi_objective_aggregation normalize_then_sum", "normalize_then_sum divides it"),
+        ("", None),
+        ("--scale_rewards none --gradient_accumulation_steps 1", None),
+        ("--scale_rewards group --accuracy direction", None),
+        ("--scale_rewards group --reward data_usage --reward_weights 1", None),
+    ],
+)
+def test_a_proper_score_that_is_scaled_by_its_group_is_warned_of(flags, said, stonk, tiny_model_folder):
+    text = stonk("check", "stocks/demo/stage2", "--stage1_model", tiny_model_folder, *flags.split())
+    assert ("pays for overconfidence" in text) == (said is not None)
+    assert said is None or f"accuracy is a proper score, and {said}" in text
+
+
+def test_crps_is_a_proper_score_too(stonk, small_gpt_folder):
+    flags = ["--model", small_gpt_folder, "--reward", "crps", "--horizon", "8", "--context_len", "32"]
+    assert "crps is a proper score" not in stonk("check", "btc/demo/rl", *flags)  # reinforce does not scale
+    text = stonk("check", "btc/demo/rl", *flags, "--algorithm", "grpo", "--scale_rewards", "group")
+    assert "crps is a proper score, and scale_rewards: group" in text
 
 
 WRONG = {

@@ -18,14 +18,15 @@ from headless_chromium import chromium, why_not
 
 ROW = "AAPL 2019-08-05"  # of the demo's test split: close $46.90, 5-day change -7.79%
 ANSWER = (
-    "<think>\nThe close of $46.90 is below the 20-day average of $49.82, and the close was $12.00 once. "
-    "<script>document.title = 'broken'</script>\n</think>\nPrediction: DOWN\nExpected move: 1.0%\nConfidence: 60%"
+    "<think>\nThe close is below the 20-day average, and it was $12.00 once. "
+    "<script>document.title = 'broken'</script>\n</think>\nEvidence:\n- Close | $46.90 | DOWN\n"
+    "- 20-day average | $12.00 | <b>\nPrediction: DOWN\nExpected move: 1.0%\nConfidence: 60%"
 )
 
 
 @pytest.fixture(scope="module")
 def speaker(tmp_path_factory):
-    """A model that gives one answer, with two right claims, a wrong one, and a script."""
+    """A model that gives one answer, with a line that is right, one that is not, an invented number, and a script."""
     from conftest import speaking_tokenizer, write_speaking_model
 
     folder = tmp_path_factory.mktemp("speaker")
@@ -135,16 +136,17 @@ def prices(tmp_path):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_an_answer_has_its_claims_marked_and_its_rewards_below(visit, speaker, width):
+def test_an_answer_has_its_evidence_and_its_rewards_below(visit, speaker, width):
     with visit(width) as page:
         choose_row(page)
         only(page, speaker)
         page.get_by_role("button", name="Generate").click()
         page.get_by_text("answers that say so").wait_for(timeout=60_000)
-        assert page.locator(".claim.grounded").first.inner_text() == "✓\xa0$46.90"
-        assert "$12.00" in page.locator(".claim.false").first.inner_text()
+        assert page.locator("td.grounded").first.inner_text() == "✓\xa0grounded"
+        assert "malformed" in page.locator("td.false").first.inner_text()
+        assert page.get_by_text("invented numbers in the thought: $12.00").first.is_visible()
         green, red = (
-            page.locator(f".claim.{kind}").first.evaluate("e => getComputedStyle(e).color")
+            page.locator(f"td.{kind}").first.evaluate("e => getComputedStyle(e).color")
             for kind in ("grounded", "false")
         )
         assert green == "rgb(11, 93, 42)" and red == "rgb(143, 29, 20)"

@@ -359,11 +359,11 @@ def assert_harmless(page, shows):
 
 
 def test_everything_a_run_left_is_shown_as_text(stonk, tmp_path):
-    """Completions, tickers, dates, claims, recipe and its values, environment, console, names of models."""
+    """Completions, tickers, dates, evidence, recipe and its values, environment, console, names of models."""
     evil = "\"'><script>alert(1)</script><img src=x onerror=alert(1)><a href='javascript:alert(1)'>{{ 7*7 }}</td>"
     run = tmp_path / "run"
     (run / "eval").mkdir(parents=True)
-    claim = {"start": 0, "end": 5, "grounded": True, "fact": evil, "why": evil}
+    evidence = {"name": evil, "value": evil, "side": evil, "verdict": evil}
     line = {
         "step": 1,
         "ticker": evil,
@@ -375,10 +375,11 @@ def test_everything_a_run_left_is_shown_as_text(stonk, tmp_path):
     }
     line |= {
         "confidence": 0.6,
-        "grounded_claims": 1,
+        "grounded": 1,
         "accuracy": 1.0,
         "total": 1.0,
-        "claims": [claim],
+        "evidence": [evidence],
+        "invented": [evil],
         "completion": evil,
     }
     (run / "training_log.jsonl").write_text(json.dumps(line) + "\n")

@@ -67,7 +67,7 @@ def make(random_model_folder, tmp_path):
             processing_class=AutoTokenizer.from_pretrained(random_model_folder, padding_side="left"),
             reward_funcs=[reward],
             train_dataset=Dataset.from_dict({"prompt": texts}),
-            record=lambda row, text: {},
+            records=lambda rows, completions: [{} for _ in rows],
             **peft,
             **(own or {}),
         )

@@ -126,7 +126,7 @@ def test_stage_one_logs_every_completion_with_all_its_columns(stage1):
     records = lines(stage1 / "training_log.jsonl")
     assert [record["step"] for record in records] == [1] * ANSWERS + [2] * ANSWERS
     columns = ["step", "ticker", "date", "label", "next_return", "direction", "confidence", "move"]
-    columns += ["grounded_claims", "claims", "accuracy", "data_usage", "coherence", "total", "completion"]
+    columns += ["grounded", "evidence", "invented", "accuracy", "data_usage", "coherence", "total", "completion"]
     for record in records:
         assert set(columns) <= set(record)
         assert record["label"] == ("UP" if record["next_return"] > 0 else "DOWN")

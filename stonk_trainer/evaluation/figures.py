@@ -251,14 +251,16 @@ def evidence(lines: Sequence[dict]) -> Chart | None:
     judged = [
         line for line in lines if isinstance(line.get("evidence"), list) and not math.isnan(number(line.get("step")))
     ]
+    if not judged:
+        return None
     step_N = column(judged, "step")
     verdicts_N = [[one.get("verdict") for one in line["evidence"] if isinstance(one, dict)] for line in judged]
-    if not any(verdicts_N):
-        return None
     bin_N, middle = step_bins(step_N, 40)
     count_VB = np.array(
         [np.bincount(bin_N, [found.count(name) for found in verdicts_N], len(middle)) for name in VERDICTS]
     )
+    if not count_VB.any():
+        return None
     with np.errstate(invalid="ignore", divide="ignore"):
         share_VB = count_VB / count_VB.sum(axis=0)
     shown = [at for at in range(len(VERDICTS)) if count_VB[at].any()]

@@ -330,7 +330,7 @@ def _sample(chosen: str, line: dict, names: Sequence[str]) -> Sample:
     text, evidence, remarks = line["completion"], line.get("evidence"), []
     if len(text) > LONGEST_SHOWN:
         remarks.append(f"{len(text) - LONGEST_SHOWN:,} further characters are left out.")
-    if invented := line.get("invented"):
+    if isinstance(invented := line.get("invented"), list) and invented:
         remarks.append(f"Invented numbers in the thought: {', '.join(map(str, invented))}.")
     return Sample(chosen, " · ".join(about), text[:LONGEST_SHOWN] or "(empty)", evidence_rows(evidence), remarks)
 

@@ -57,7 +57,7 @@ def honest_log(seed, count=400, group=4, prompts=2, up_rate=0.53, gains=0.0):
                     "direction": direction,
                     "confidence": 0.6,
                     "move": 0.01,
-                    "grounded_claims": 2,
+                    "grounded": 1.0,
                     **rewards,
                     "total": 0.6 * rewards["accuracy"] + 0.2 * rewards["data_usage"] + 0.2 * rewards["coherence"],
                     "completion": f"<think>\n{text}\n</think>\n{answer}",

@@ -10,7 +10,7 @@ WEIGHTS = {"accuracy": 0.6, "coherence": 0.4}
 
 
 def record(
-    label, direction, confidence=None, date="2020-01-02", accuracy=0.0, coherence=0.0, base_rate_up=0.55, claims=0
+    label, direction, confidence=None, date="2020-01-02", accuracy=0.0, coherence=0.0, base_rate_up=0.55, grounded=0.0
 ):
     return {
         "ticker": "A",
@@ -20,18 +20,20 @@ def record(
         "date": date,
         "base_rate_up": base_rate_up,
         "rewards": {"accuracy": accuracy, "coherence": coherence},
-        "grounded_claims": claims,
+        "grounded": grounded,
+        "evidence": [{}, {}],
+        "invented": ["8%"],
     }
 
 
 # p_up of these: 0.8, 0.4, 0.5 (no confidence), 0.5 (unreadable), 0.7, 0.1
 RECORDS = [
-    record("UP", "UP", 0.8, "2020-01-02", accuracy=1.0, coherence=1.0, claims=3),
-    record("UP", "DOWN", 0.6, "2020-01-02", coherence=0.5, claims=1),
+    record("UP", "UP", 0.8, "2020-01-02", accuracy=1.0, coherence=1.0, grounded=1.0),
+    record("UP", "DOWN", 0.6, "2020-01-02", coherence=0.5, grounded=0.5),
     record("UP", "UP", None, "2020-01-03", accuracy=1.0),
     record("UP", None, None, "2020-01-03"),
     record("DOWN", "UP", 0.7, "2020-01-03", coherence=0.5),
-    record("DOWN", "DOWN", 0.9, "2020-01-06", accuracy=1.0, coherence=1.0, claims=2),
+    record("DOWN", "DOWN", 0.9, "2020-01-06", accuracy=1.0, coherence=1.0, grounded=0.75),
 ]
 
 
@@ -64,7 +66,9 @@ def test_a_summary_of_hand_computed_records():
         "parse_rate": 5 / 6,
         "reward_mean": 0.6 * 0.5 + 0.4 * 0.5,
         "reward_components": {"accuracy": 0.5, "coherence": 0.5},
-        "grounded_claims": 1.0,
+        "grounded": (1 + 0.5 + 0.75) / 6,
+        "evidence_lines": 2,
+        "invented_numbers": 1,
         "up_rate_gap": 3 / 5 - 3 / 5,
         # bins of p_up: 0.1 (DOWN), 0.4 (UP), 0.5 (UP, UP), 0.7 (DOWN), 0.8 (UP)
         "ece": (0.1 + 0.6 + 2 * 0.5 + 0.7 + 0.2) / 6,
@@ -85,8 +89,8 @@ def test_few_days_give_no_interval():
 
 
 def test_a_forecaster_without_rewards_has_no_reward_keys():
-    bare = summarise([{k: v for k, v in r.items() if k not in ("rewards", "grounded_claims")} for r in RECORDS])
-    assert not {"reward_mean", "reward_components", "grounded_claims"} & set(bare)
+    bare = summarise([{k: v for k, v in r.items() if k not in ("rewards", "grounded")} for r in RECORDS])
+    assert not {"reward_mean", "reward_components", "grounded"} & set(bare)
     assert bare["accuracy"] == 0.5
 
 

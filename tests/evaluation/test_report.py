@@ -30,17 +30,16 @@ def completion_of(rng, direction, change):
     )
 
 
-def claims_of(completion):
-    """The first number as a grounded claim, the last of the reasoning as a false one."""
-    spans = [m.span() for m in re.finditer(r"\$?\d+\.\d+%?", completion.split("</think>")[0])]
-    (a, b), (c, d) = spans[0], spans[-1]
+def evidence_of(completion):
+    """A grounded line and a false one."""
+    change = re.search(r"\d+\.\d+%", completion)[0]
     return [
-        {"start": a, "end": b, "grounded": True, "fact": "change_1d", "why": "equals the 1-day change"},
-        {"start": c, "end": d, "grounded": False, "fact": None, "why": "no fact has this value"},
+        {"name": "1-day change", "value": f"+{change}", "side": "UP", "verdict": "grounded"},
+        {"name": "20-day average", "value": "$98.40", "side": "DOWN", "verdict": "wrong value"},
     ]
 
 
-def log_lines(completions, seed=0, claims=True, start_step=1, per_step=8, group=4):
+def log_lines(completions, seed=0, old=False, start_step=1, per_step=8, group=4):
     rng = random.Random(seed)
     lines = []
     for i in range(completions):
@@ -72,10 +71,16 @@ def log_lines(completions, seed=0, claims=True, start_step=1, per_step=8, group=
             "direction": direction,
             "confidence": confidence,
             "move": 0.011 if direction else None,
-            "grounded_claims": 1 if direction else 0,
         }
-        if claims:
-            line["claims"] = claims_of(text) if direction else []
+        if old:
+            line |= {"grounded_claims": 1, "claims": [{"start": 0, "end": 3, "grounded": True, "fact": "close"}]}
+        else:
+            evidence = evidence_of(text) if direction else []
+            line |= {
+                "grounded": 0.5 if direction else 0.0,
+                "evidence": evidence,
+                "invented": ["9.9%"] if direction else [],
+            }
         line |= rewards
         line |= {"total": sum(w * rewards[n] for w, n in zip(WEIGHTS, REWARDS, strict=True)), "completion": text}
         lines.append(line)
@@ -198,7 +203,8 @@ def summary_of(seed, n=96, **changes):
         "parse_rate": 0.948,
         "reward_mean": 0.55,
         "reward_components": {name: round(rng.uniform(0.3, 0.7), 3) for name in REWARDS},
-        "grounded_claims": 1.9,
+        "grounded": 0.62,
+        "grounded_ci95": [0.55, 0.7],
         "calibration": [
             {"p_up": p, "up": (up := rng.uniform(0.3, 0.6)), "n": rng.randint(4, 25), "ci95": [up - 0.15, up + 0.15]}
             for p in (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
@@ -378,7 +384,7 @@ def test_the_page_is_well_formed_and_its_anchors_lead_somewhere(demo):
 def test_each_figure_is_drawn_embedded_and_saved(demo):
     page, out = demo
     saved = {path.stem: path.read_bytes() for path in out.glob("*.png")}
-    stage = ["rewards", "accuracy", "balance", "kl", "length", "variance"]
+    stage = ["rewards", "accuracy", "balance", "evidence", "kl", "length", "variance"]
     expected = {"warmup-loss", "eval-reliability", "eval-roc", "eval-equity", "eval-adaptation"}
     expected |= {f"{name}-{figure}" for name in ("stage1", "b_stage2") for figure in stage}
     assert set(saved) == expected
@@ -447,7 +453,8 @@ def test_hostile_text_is_shown_and_never_run(tmp_path):
     for line in lines:
         line["completion"] = HOSTILE + line["completion"]
         line["ticker"], line["date"] = "<script>t", "<b onclick=x>"
-        line["claims"] = [{"start": 0, "end": 9, "grounded": False, "fact": '"><script>', "why": "<svg onload=x>"}]
+        line["evidence"] = [{"name": '"><script>', "value": "<svg onload=x>", "side": "<b>", "verdict": "<i>"}]
+        line["invented"] = ["<script>"]
     write_lines(run / "stage1/training_log.jsonl", lines)
     (run / "stage1/training.log").write_text("<script>alert(3)</script>\n")
     write_evaluation(run / "eval", models=("<script>a$\\frac{1", "b</title>"))
@@ -472,52 +479,45 @@ def test_no_sign_of_a_completion_is_lost_or_moved_by_making_it_printable():
 # ------------------------------------------------------------------------------------------------- answers
 
 
-def test_claims_are_marked_by_sign_line_and_title_as_well_as_by_colour(demo):
-    page, _ = demo
-    marks = page.all("mark")
-    assert {mark["class"] for mark in marks} == {"claim grounded", "claim false"}
-    assert {mark["title"] for mark in marks} == {"change_1d: equals the 1-day change", "no fact has this value"}
-    raw = (demo[1] / "report.html").read_text()
-    assert re.search(r"<mark class=\"claim grounded\"[^>]+>✓&nbsp;\d\.\d%</mark>", raw)
-    assert re.search(r"<mark class=\"claim false\"[^>]+>✗&nbsp;\$98\.40</mark>", raw)
-    assert "✗ $98.40 – no fact has this value" in page.text  # for those who cannot hover
+def test_an_answer_is_followed_by_its_evidence_with_verdicts(demo):
+    page, out = demo
+    assert {"grounded", "false"} <= {cell["class"] for cell in page.all("td") if "class" in cell}
+    assert "✓ grounded" in page.text and "✗ wrong value" in page.text
+    assert "Invented numbers in the thought: 9.9%." in page.text
+    assert "62% [55%, 70%]" in page.text.replace("\u00a0", " ")  # of the evaluation
 
 
-def test_the_parts_of_an_answer_are_the_answer():
-    rng = random.Random(0)
-    for _ in range(300):
-        text = "".join(rng.choice("ab 1<é𝔘\n") for _ in range(rng.randint(1, 40)))
-        claims = [
-            {"start": rng.randint(-3, 45), "end": rng.randint(-3, 45), "grounded": rng.random() < 0.5}
-            for _ in range(rng.randint(0, 6))
-        ]
-        parts, _ = report.claim_parts(text, claims)
-        assert "".join(part.text for part in parts) == text
+def test_the_share_of_lines_is_drawn_over_steps_by_verdict(demo):
+    page, out = demo
+    assert list(out.glob("*-evidence.png"))
+    assert any("share of grounded lines" in image["alt"] for image in page.all("img"))
 
 
-def test_claims_over_one_another_or_outside_the_text_are_left_out():
-    claims = [
-        {"start": 0, "end": 4, "grounded": True, "fact": "close", "why": "equal"},
-        {"start": 2, "end": 6, "grounded": False, "fact": None, "why": "overlaps"},
-        {"start": 7, "end": 99, "grounded": True, "fact": "open", "why": "too long"},
-        {"start": "1", "end": None},
-        "nonsense",
+def test_what_is_not_evidence_is_left_out():
+    rows = report.evidence_rows(
+        ["nonsense", {"name": 5}, {"name": "Close", "value": "$1", "side": "UP", "verdict": "x"}]
+    )
+    assert rows == [
+        {"name": "5", "value": "", "side": "", "verdict": ""},
+        {"name": "Close", "value": "$1", "side": "UP", "verdict": "x"},
     ]
-    parts, remark = report.claim_parts("$1.5 and 2%", claims)
-    assert parts == [report.Part("$1.5", "grounded", "close: equal"), report.Part(" and 2%", "text", "")]
-    assert remark == ""
+    assert report.evidence_rows(None) == []
 
 
-def test_an_answer_without_claims_is_shown_plain_and_says_so():
-    (first, *_) = report.choose_samples(log_lines(40, claims=False), REWARDS, seed=0)
-    assert {part.kind for part in first.parts} == {"text"}
-    assert first.remark == "The log has no claims for this answer, so none are marked."
+def test_the_claims_of_an_old_log_are_left_out_in_one_line(tmp_path):
+    write_stage(tmp_path / "run", 40, metrics=False)
+    log = next((tmp_path / "run").glob("*training_log.jsonl"))
+    write_lines(log, log_lines(40, old=True))
+    page, _ = make(tmp_path / "run")
+    assert page.text.count("read claims from prose: they are left out") == 1
+    assert "40 answers over 5 steps" in page.text
 
 
 def test_an_endless_answer_is_cut_and_the_page_says_so():
-    parts, remark = report.claim_parts("x" * 1_000_000, [])
-    assert sum(len(part.text) for part in parts) == report.LONGEST_SHOWN
-    assert "994,000 further characters" in remark
+    line = {"completion": "x" * 1_000_000, "total": 1.0}
+    (sample,) = report.choose_samples([line], [], seed=0)
+    assert len(sample.text) == report.LONGEST_SHOWN
+    assert sample.remarks == ["994,000 further characters are left out."]
 
 
 def test_the_answers_shown_are_best_median_worst_and_unreadable_and_the_same_each_time():
@@ -651,7 +651,6 @@ def test_an_older_summary_is_reported_as_far_as_it_goes(tmp_path):
         "parse_rate",
         "reward_mean",
         "reward_components",
-        "grounded_claims",
     ]
     old = {key: value for key, value in summary_of(0).items() if key in keys}
     (tmp_path / "summary.json").write_text(json.dumps({"split": "test", "model": "runs/stage2/best_model", **old}))

@@ -31,8 +31,8 @@ ROW = {
     "date": "2019-03-04",
 }
 ANSWER = (
-    "<think>\nThe share rose 0.50% over the last day and fell 9.99% over 5 days. "
-    "Its close of $175.53 is above its 20-day average of $171.80.\n</think>\n"
+    "<think>\nThe share rose 0.50% over the last day and has gained 9.99% since spring, it seems to me.\n</think>\n"
+    "Evidence:\n- 1-day change | +0.50% | UP\n- 5-day change | 2.31% | UP\n- Close vs 20-day average | above | UP\n"
     "Prediction: UP\nExpected move: 1.2%\nConfidence: 70%"
 )
 
@@ -67,15 +67,74 @@ def write_row(folder, **changes):
 # ---------------------------------------------------------------------------------------------------- one row
 
 
-def test_the_table_shows_every_claim_reward_and_the_weighted_total(folder, capsys):
+def test_the_table_shows_every_line_of_evidence_every_reward_and_the_weighted_total(folder, capsys):
     of_row(folder)
     out = " ".join(capsys.readouterr().out.split())
     assert "ACME 2019-03-04: UP, next return +1.20%" in out
-    assert "0.50% ✓ grounded change_1d" in out
-    assert "9.99% ✗ not grounded" in out
+    assert "1-day change +0.50% UP grounded" in out
+    assert "5-day change 2.31% UP wrong value" in out
+    assert "invented numbers in the thought: 9.99%" in out
     assert "forecast: UP, confidence 0.7, move 0.012" in out
     assert "accuracy 1.000 0.6 0.600 predicted UP, was UP" in out
-    assert "direction accuracy of stocks/stage1" in out
+    assert "direction accuracy of stocks/stage1; evidence required" in out
+
+
+def test_json_holds_evidence_invented_numbers_and_a_remark_on_the_confidence(folder, capsys):
+    (folder / "answer.txt").write_text(ANSWER.replace("70%", "8%"))
+    of_row(folder, "--json")
+    said = json.loads(capsys.readouterr().out)
+    assert said["evidence"][1] == {"name": "5-day change", "value": "2.31%", "side": "UP", "verdict": "wrong value"}
+    assert said["invented"] == ["9.99%"] and said["forecast"]["confidence"] is None
+    of_row(folder)
+    assert "note: the stated confidence of 8% is not between 50% and 100%" in capsys.readouterr().out
+
+
+def test_prose_counts_where_evidence_is_optional(folder, capsys):
+    (folder / "answer.txt").write_text("<think>It fell 2.31% and rose 0.50% to $175.53.</think>\nPrediction: UP")
+    for flag, lines in (("required", 0), ("optional", 3)):
+        of_row(folder, "--json", "--evidence", flag)
+        said = json.loads(capsys.readouterr().out)
+        assert len(said["evidence"]) == lines and said["scoring"]["evidence"] == flag
+        assert (said["data_usage"] > 0) == (lines > 0)
+
+
+REWARD = "def humility(completions, facts, **columns):\n    return [0.25] * len(completions)\n"
+
+
+def test_a_recipe_that_is_named_may_import_a_reward(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "score_rewards.py").write_text(REWARD)
+    (folder / "mine.yaml").write_text(
+        "task: stocks\nreward: [accuracy, score_rewards:humility]\nreward_weights: [1, 2]\n"
+    )
+    of_row(folder, "--recipe", "mine.yaml", "--json")
+    said = json.loads(capsys.readouterr().out)
+    assert said["humility"] == 0.25 and said["total"] == 1.5
+    of_row(folder, "--recipe", "mine.yaml")
+    assert "humility 0.250 2 0.500 a reward of the recipe's own" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_recipe_beside_a_log_imports_nothing_and_the_report_says_so(logged, capsys, monkeypatch):
+    folder, _ = logged
+    monkeypatch.chdir(folder)
+    (folder / "log_rewards.py").write_text("open('ran', 'w')\n" + REWARD)
+    recipe = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(
+        recipe.replace("coherence]", "coherence, log_rewards:humility]").replace("0.2, 0.2]", "0.2, 0.2, 0.1]")
+    )
+    report = report_of(capsys, folder, "--rebuild")
+    assert any("log_rewards:humility is not scored again" in note for note in report["notes"])
+    assert not (folder / "ran").exists()
+
+
+def test_the_claims_of_an_old_log_are_left_out_in_one_line(logged, capsys):
+    folder, lines = logged
+    for line in lines:
+        del line["evidence"], line["invented"], line["grounded"]
+        line |= {"claims": [], "grounded_claims": 1}
+    write_log(folder, lines)
+    report = report_of(capsys, folder)
+    assert sum("read claims from prose: they are left out" in note for note in report["notes"]) == 1
 
 
 def test_without_a_recipe_the_total_is_stage_ones(folder, capsys):
@@ -93,26 +152,20 @@ def test_a_recipe_gives_its_accuracy_and_its_weights(folder, capsys):
     assert said["total"] == pytest.approx(sum(w * said[p] for w, p in zip((0.35, 0.15, 0.3, 0.2), parts, strict=True)))
 
 
-def test_claims_are_marked_in_the_text_without_colour_and_coloured_with_it(capsys, monkeypatch):
+def test_verdicts_are_coloured_where_colour_is_shown(capsys, monkeypatch):
     result = score(ANSWER, ROW)
-    unknown = next(claim for claim in result["claims"] if claim["text"] == "$171.80")
-    unknown |= {"start": None, "end": None}  # a claim whose place is not known stands in the table only
 
     def printed():
         print_score(ANSWER, ROW, result, read_scoring("stocks/stage1"))
         return capsys.readouterr().out
 
-    plain = printed()
-    assert "rose [✓ 0.50%] over the last day and fell [✗ 9.99%] over 5 days" in plain
-    assert "Its close of [✓ $175.53] is [✓ above its 20-day average] of $171.80." in plain
-    assert "\x1b" not in plain
+    assert "\x1b" not in printed()
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     coloured = printed()
-    assert "\x1b[32m[✓ 0.50%]" in coloured and "\x1b[31m[✗ 9.99%]" in coloured
+    assert "\x1b[32mgrounded" in coloured and "\x1b[31mwrong value" in coloured
     monkeypatch.setenv("NO_COLOR", "1")
-    uncoloured = printed()
-    assert "\x1b[32m" not in uncoloured and "[✓ 0.50%]" in uncoloured
+    assert "\x1b[32m" not in printed()
 
 
 def test_a_completion_cannot_steer_the_terminal_or_pass_for_markup(folder, capsys):
@@ -163,7 +216,7 @@ def test_a_row_is_taken_from_a_line_of_a_jsonl_file(folder, capsys):
         ({"next_return": "1%"}, "next_return"),
         ({"next_return": 10**400}, "next_return"),
         ({"facts": "not json"}, "facts is not JSON"),
-        ({"facts": {"close": 1}}, "facts is no list"),
+        ({"facts": {"close": 1}}, "facts is not a list"),
         ({"facts": [{"name": "close"}]}, "fact 1 must have exactly the keys"),
         ({"facts": [{"name": "close", "value": [], "unit": "usd", "shown": "$1"}]}, "fact 1: value"),
         ({"facts": [{"name": "close", "value": float("nan"), "unit": "usd", "shown": "$1"}]}, "fact 1: value"),
@@ -252,7 +305,7 @@ def test_a_row_is_scored_without_importing_a_framework(folder):
     assert "total" in done.stdout
 
 
-def test_a_terminal_without_unicode_gets_plain_marks(folder):
+def test_a_terminal_without_unicode_gets_plain_letters(folder):
     script = "import sys; from stonk_trainer.evaluation.score import main; main(sys.argv[1:])"
     (folder / "answer.txt").write_text(ANSWER.replace("The share", "The share \u2014 caf\u00e9 \u2014"))
     done = subprocess.run(
@@ -262,7 +315,7 @@ def test_a_terminal_without_unicode_gets_plain_marks(folder):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert b"+ grounded" in done.stdout and b"x not grounded" in done.stdout
+    assert b"The share ? caf? ?" in done.stdout and b"wrong value" in done.stdout
 
 
 # ---------------------------------------------------------------------------------------------------- a run
@@ -279,6 +332,7 @@ max_train_samples: 48
 max_eval_samples: 2
 reward: [accuracy, data_usage, coherence]
 reward_weights: [0.6, 0.2, 0.2]
+evidence: required
 num_generations: 4
 per_device_train_batch_size: 4
 max_completion_length: 96
@@ -292,7 +346,9 @@ def run(tmp_path_factory):
     """A run's folder as training leaves it: recipe, and a log of four warm-up texts on each of 48 rows."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "recipe.yaml").write_text(RECIPE)
-    args = stocks.Arguments(max_train_samples=48, history_days=0, indicators=["change_1d", "change_5d", "sma_20"])
+    args = stocks.Arguments(
+        max_train_samples=48, history_days=0, indicators=["change_1d", "change_5d", "sma_20"], evidence="required"
+    )
     rng = random.Random(0)
     rows = list(stocks.rl_dataset(args, "train"))
     rng.shuffle(rows)
@@ -300,11 +356,11 @@ def run(tmp_path_factory):
     for number, row in enumerate(rows):
         for _ in range(4):
             text = write_answer(facts_from_json(row["facts"]), rng.choice(("UP", "DOWN")), rng)
-            result = score(text, row)
+            result = score(text, row, evidence="required")
             rewards = {name: result[name] for name in args.reward}
             total = sum(w * r for w, r in zip((0.6, 0.2, 0.2), rewards.values(), strict=True))
             lines.append(
-                {"step": number // 2 + 1, **stocks.record(args, row, text), **rewards, "total": total}
+                {"step": number // 2 + 1, **stocks.records(args, [row], [text])[0], **rewards, "total": total}
                 | {"completion": text}
             )
     return folder, rows, lines
@@ -483,4 +539,4 @@ def test_a_recipe_is_read_from_its_yaml_alone():
     scoring = read_scoring("stocks/stage2")
     assert scoring.accuracy == "calibrated" and not scoring.skew_aware
     assert scoring.weights == {"accuracy": 0.35, "magnitude": 0.15, "data_usage": 0.3, "coherence": 0.2}
-    assert scoring.max_completion_length == 256
+    assert scoring.max_completion_length == 384 and scoring.evidence == "required"

@@ -18,6 +18,7 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.stocks.dataset import (
     HORIZON_DAYS,
 )
+from stonk_trainer.tasks.stocks.prompt import FORM
 
 PAST, FUTURE = 62, 16  # closes looked at per row: t back to t-61 (all a prompt may show), t+1 to t+16
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON may hold half of a pair, which cannot be written
@@ -255,19 +256,21 @@ PERCENT, PRICE, FRACTION, PLAIN = range(4)
 def prompt_lines(text: str) -> Iterable[tuple[str, str]]:
     """(slot, line): what a line of the prompt is about: its label, "headline", or "text" for a line without one."""
     for line in text.splitlines():
+        label, colon, text = line.partition(":")
         if line.startswith(("- ", "* ", "• ")):
             yield "headline", line
+        elif colon and re.fullmatch(r"Headline \d+", label):
+            yield "headline", text
         else:
-            label, colon, _ = line.partition(":")
             yield (label if colon and len(label) <= 40 else "text"), line
 
 
 def _without_template(texts: list[str]) -> list[str]:
     """Texts without the lines that nearly all of them share, such as the form of the answer: these tell nothing."""
-    if len(texts) < 40:
-        return texts
-    counts = Counter(line for text in texts for line in set(text.splitlines()))
-    shared = {line for line, count in counts.items() if count >= 0.95 * len(texts)}
+    shared = set(FORM.splitlines())
+    if len(texts) >= 40:
+        counts = Counter(line for text in texts for line in set(text.splitlines()))
+        shared |= {line for line, count in counts.items() if count >= 0.95 * len(texts)}
     return ["\n".join(line for line in text.splitlines() if line not in shared) for text in texts]
 
 

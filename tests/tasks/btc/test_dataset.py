@@ -110,7 +110,7 @@ def test_the_run_log_of_a_row_has_the_direction_and_size_of_the_sampled_path(arg
     row = btc.rl_dataset(args, "validation")[3]
     codec = codec_of(args)
     sample = [3, 1, 4, 1, 5]
-    found = btc.record(args, row, " ".join(map(str, sample)))
+    (found,) = btc.records(args, [row], [" ".join(map(str, sample))])
     tokens = torch.tensor([[*map(int, row["prompt"].split()), *sample]])
     move = float(np.expm1(codec.decode(tokens)[0, -5:].double().numpy().sum() * row["scale"]))
     assert found == {

@@ -45,7 +45,7 @@ def test_the_good_answer_earns_more_than_the_bad_one(executed):
     for reward in ("data_usage", "coherence"):
         good, bad = map(float, table[reward])
         assert good == 1 and bad < 0.3
-    assert "5.9%" in outputs["claims"] and "False" in outputs["claims"]
+    assert "5.9%" in outputs["evidence"] and "wrong value" in outputs["evidence"]
 
 
 def test_the_warm_up_trains_and_is_judged(executed):

@@ -25,7 +25,7 @@ import functools
 import re
 from typing import NamedTuple
 
-LONGEST = 100_000  # characters; a longer completion ran away
+LONGEST = 50_000  # characters; a longer completion ran away
 _SHORT = 500  # characters; what is read of as few is kept
 
 
@@ -48,7 +48,8 @@ class Answer(NamedTuple):
     direction: "UP" or "DOWN"; None when no forecast can be read, and `problem` says why. confidence: stated probability
     of that direction in [0.5, 1]; None when none is stated, or one that is not such a probability, and `remark` says
     so. move: expected absolute return as a fraction (0.012 for 1.2%); None when not stated. thought: the thought, and
-    prose outside evidence and fields. lines: of the evidence, without blank ones; None when there is no evidence.
+    prose outside evidence and fields. lines: of the evidence, without blank ones; None when there is no evidence, and
+    `no_evidence` says why.
 
     The rest is empty until `ledger.Ledger.check` has compared the answer with its row. evidence: the lines with their
     verdicts; grounded: those that are. numbers: how many of the thought a row could bear out; invented: those it does
@@ -60,6 +61,7 @@ class Answer(NamedTuple):
     move: float | None = None
     thought: str = ""
     lines: tuple[str, ...] | None = None
+    no_evidence: str = ""
     problem: str | None = None
     remark: str | None = None
     evidence: tuple[Evidence, ...] = ()
@@ -82,7 +84,7 @@ _FLAGS = re.IGNORECASE | re.ASCII  # ASCII: neither look-alike letters nor the d
 _THINK = re.compile(r"<(/?)think>", _FLAGS)
 _TAG = re.compile(r"<(/?)(answer|confidence)>", _FLAGS)
 _TAIL = 400  # characters in which special tokens are looked for
-_SPECIAL_TOKENS = re.compile(r"(?:\s*(?:<[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>|</s>|<eos>|<end_of_turn>))+\s*\Z")
+_SPECIAL_TOKENS = re.compile(r"(?:\s*(?:<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|</s>|<eos>|<end_of_turn>))+\s*\Z")
 # One for one, so that places stay: full-width punctuation and the minus sign become the plain ones, markdown spaces.
 _PLAIN = str.maketrans("\uff1a\uff05\uff08\uff09\uff3b\uff3d\u2212\uff0b*`\r", ":%()[]-+   ")
 
@@ -97,6 +99,7 @@ _EVIDENCE = re.compile(r"\n[ \t#]*evidence[ \t]*:[ \t]*(?=\n)", _FLAGS)
 # Fields may share a line: "Model Prediction: UP / Confidence: 87% / Reasoning: the P/E ratio …"
 _NEXT_FIELD = re.compile(rf"[/|,;][ \t]*(?P<name>{_NAME})[ \t]*:", _FLAGS)
 
+_LONGEST_VALUE = 200  # characters of a field
 _NUMBER = r"[+-]?\d{1,4}(?:\.\d{1,9})?"
 
 
@@ -112,8 +115,11 @@ _ANSWER_VALUE = re.compile(
     rf"(?:[ \t,(\[]+(?:with[ \t]+)?{_STATED})?{_CLOSING}",
     _FLAGS,
 )
-_MOVE_VALUE = re.compile(rf"{_OPENING}(?:about[ \t]+|~)?{_percent('move')}{_CLOSING}", _FLAGS)
-_CONFIDENCE_VALUE = re.compile(rf"{_OPENING}(?P<confidence>{_NUMBER})[ \t]?(?P<percent>%|percent\b)?{_CLOSING}", _FLAGS)
+_OPENING_OF_A_NUMBER = rf"{_OPENING}(?:about[ \t]+|~)?"
+_MOVE_VALUE = re.compile(rf"{_OPENING_OF_A_NUMBER}{_percent('move')}{_CLOSING}", _FLAGS)
+_CONFIDENCE_VALUE = re.compile(
+    rf"{_OPENING_OF_A_NUMBER}(?P<confidence>{_NUMBER})[ \t]?(?P<percent>%|percent\b)?{_CLOSING}", _FLAGS
+)
 
 
 def parse(text: str) -> Answer:
@@ -139,12 +145,15 @@ def parse(text: str) -> Answer:
             return Answer(problem="unclosed <think>")
         before, thought, after = text[:start], text[inside : closed[0].start()], text[closed[0].end() :]
 
-    after, lines = _take_evidence(_untagged(after))
+    after, lines, why = _take_evidence(_untagged(after))
     read = _read_outside if len(after) + len(before) < _SHORT else _read_outside.__wrapped__
     forecast, early, late = read(_untagged(before), after)
     if forecast.problem:
         return forecast
-    return forecast._replace(thought="\n".join(filter(None, (early, thought.strip(), late))), lines=lines)
+    if lines is None and not why and _EVIDENCE.search(f"\n{thought}\n"):
+        why = "the evidence is inside the thought"
+    prose = "\n".join(filter(None, (early, thought.strip(), late)))
+    return forecast._replace(thought=prose, lines=lines, no_evidence=why)
 
 
 def _untagged(text: str) -> str:
@@ -203,23 +212,27 @@ def _read_prose(text: str, waiting: str, fields: dict[str, list[str]]) -> None:
         fields["prose"].append("\n".join(lines))
 
 
-def _take_evidence(text: str) -> tuple[str, tuple[str, ...] | None]:
-    """(the text without its evidence, the lines of that): from the one line `Evidence:` to the first field of the
-    answer. None without exactly one such line before that field."""
+def _take_evidence(text: str) -> tuple[str, tuple[str, ...] | None, str]:
+    """(the text without its evidence, the lines of that, why there are none): from the one line `Evidence:` to the
+    first field of the answer."""
     plain = _plain(text)
     heads = list(_EVIDENCE.finditer(plain))
     first = _ANSWER_FIELD.search(plain) if heads else None
-    if first is None or sum(head.start() < first.start() for head in heads) != 1:
-        return text, None
-    start, end = heads[0].end(), first.start()
-    return text[: heads[0].start()] + text[end:], tuple([line for line in text[start:end].split("\n") if line.strip()])
+    if first is None:
+        return text, None, ""
+    before = [head for head in heads if head.start() < first.start()]
+    if len(before) != 1:
+        return text, None, "more than one line `Evidence:`" if before else "the evidence comes after the forecast"
+    start, end = before[0].end(), first.start()
+    lines = tuple([line for line in text[start:end].split("\n") if line.strip()])
+    return text[: before[0].start()] + text[end:], lines, "" if lines else "the evidence has no lines"
 
 
 def _read_forecast(fields: dict[str, list[str]]) -> Answer:
     """Direction, confidence and move of the answer's fields; or the problem that they are not exactly one forecast."""
-    answers = [_ANSWER_VALUE.fullmatch(value) for value in fields["answer"]]
-    moves = [_MOVE_VALUE.fullmatch(value) for value in fields["move"]]
-    confidences = [_CONFIDENCE_VALUE.fullmatch(value) for value in fields["confidence"]]
+    answers = _matches(_ANSWER_VALUE, fields["answer"])
+    moves = _matches(_MOVE_VALUE, fields["move"])
+    confidences = _matches(_CONFIDENCE_VALUE, fields["confidence"])
     for found, problem in (
         (answers, "the answer is not exactly one of UP and DOWN"),
         (moves, "the expected move is not a percentage"),
@@ -244,6 +257,10 @@ def _read_forecast(fields: dict[str, list[str]]) -> Answer:
         return Answer(direction, None if confidence is None else confidence / 100, move)
     remark = f"the stated confidence of {confidence:g}% is not between 50% and 100%, so it counts as not stated"
     return Answer(direction, None, move, remark=remark)
+
+
+def _matches(form: re.Pattern[str], values: list[str]) -> list[re.Match[str] | None]:
+    return [form.fullmatch(value) if len(value) < _LONGEST_VALUE else None for value in values]
 
 
 def _percentage(match: re.Match[str]) -> float:

@@ -27,6 +27,7 @@ Verdict = Literal["too many", "malformed", "no such fact", "repeated", "wrong va
 VERDICTS: tuple[Verdict, ...] = ("grounded", "wrong value", "no such fact", "repeated", "malformed", "too many")
 SIDES = ("UP", "DOWN", "NEUTRAL")
 MOST_LINES = 8
+LONGEST_KEPT = 300  # characters of a line whose reading is kept
 SHORTEST_QUOTE = 4  # words of a headline; all of one that has fewer
 DECIMALS_OF_DERIVED = 2  # of a number that counts as evidence by itself though the prompt does not show it
 
@@ -100,7 +101,7 @@ class Ledger:
     def _judge_lines(self, lines: Sequence[str]) -> Iterator[Evidence]:
         seen: set[tuple[str, ...]] = set()
         for place, text in enumerate(lines):
-            line = self._line(text)
+            line = self._line(text) if len(text) < LONGEST_KEPT else self._read_line(text)
             if place >= MOST_LINES:
                 line = line._replace(verdict="too many", cites=())
             elif line.cites:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 LONGEST = 24  # characters of a number; no fact has as many
 
 _SCALES = {"k": 3, "m": 6, "b": 9, "t": 12, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")
 _VALUE = re.compile(
     r"(?P<sign>[+\-\u2212]?)(?P<dollar>\$?)(?P<inner>[+\-\u2212]?)"
     r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
@@ -26,29 +27,37 @@ _VALUE = re.compile(
 
 # What prose may write besides.
 _SCALES_IN_PROSE = _SCALES | {"mn": 6, "bn": 9, "tn": 12}
-_UNITS = {"%": "%", "\u066a": "%", "\u2030": "\u2030", "percent": "%", "pct": "%", "pp": "pp", "percentage": "pp"}
-_UNITS |= {"bp": "bp", "bps": "bp", "basis": "bp", "dollar": "$", "dollars": "$", "us$": "$", "usd": "$"}
+_UNITS = {"%": "%", "\u066a": "%", "\u2030": "\u2030", "percent": "%", "per cent": "%", "pct": "%", "pp": "pp"}
+_UNITS |= {"percentage point": "pp", "percentage points": "pp", "bp": "bp", "bps": "bp", "basis point": "bp"}
+_UNITS |= {"basis points": "bp", "dollar": "$", "dollars": "$", "us$": "$", "usd": "$"}
 _SIGNS = "".join(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) == "Sc")  # $, €, £, …
-_CODES = "USD EUR GBP JPY CNY CHF CAD AUD NZD HKD SGD INR KRW TWD BRL MXN SEK NOK DKK PLN ZAR RUB BTC ETH".split()
-_UNITS |= {sign: sign for sign in _SIGNS} | {code.lower(): code for code in _CODES if code != "USD"}
-_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")
-_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")
+_CODES = "USD EUR GBP JPY CNY RMB CHF CAD AUD NZD HKD SGD INR IDR KRW TWD THB MYR PHP VND BRL MXN CLP COP".split()
+_CODES += "SEK NOK DKK PLN CZK HUF TRY RUB ILS SAR AED ZAR EGP NGN KES PKR BTC ETH".split()
+_UNITS |= {sign: sign for sign in _SIGNS} | {code.lower(): code for code in _CODES if code not in ("USD", "TRY")}
 _DIGITS = re.compile(r"\d+(?:,\d+)*(?:\.\d+)?")
 _ASCII_DIGITS = re.compile(_DIGITS.pattern, re.ASCII)  # the same, and faster
-_DATE = re.compile(r"(?:\d{1,2}\.\d{1,2}\.(?:\d{4}|\d\d)|\d{4}\.\d{1,2}\.\d{1,2})(?![\d%])")
-_MINUSES = "\u2212\u2013-"
-_BEFORE = re.compile(
-    rf"((?<!\d)[+{_MINUSES}])?([A-Z]{{0,3}}[{_SIGNS}]\s?|(?=[A-Z])(?:{'|'.join(_CODES)})\s?)?((?<!\d)[+{_MINUSES}])?\Z"
+_DAY, _MONTH = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])"
+_DATE = re.compile(rf"(?:(?:{_DAY}\.{_MONTH}|{_MONTH}\.{_DAY})\.(?:\d{{4}}|\d\d)|\d{{4}}\.{_MONTH}\.{_DAY})(?!\d|\.\d)")
+_EXPONENT = re.compile(r"[eE][+-]?\d+|\s?[\u00d7x]\s?10\s?\^?[+-]?\d*(?!\w)")
+# A sign stands where a word may begin: a hyphen after a word, a number or a percent sign is none.
+_SIGN = r"(?:(?<![^\s(\[{=:~<>])[+\u2212-])?"
+_CURRENCY = rf"(?:[A-Z]{{0,3}}[{_SIGNS}]\s?|(?=[A-Z])(?:{'|'.join(_CODES)})[\s:(]{{0,2}}[{_SIGNS}]?)?"
+_BEFORE = re.compile(rf"({_SIGN})({_CURRENCY})([+\u2212-]?)\Z")
+_MOST_BEFORE = 10  # characters: a sign, a code, two spaces, a currency sign, a sign
+_MAY_END_BEFORE = frozenset(f"+\u2212-(:{_SIGNS}ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_WORD = re.compile(
+    r"([\s\x00-\x1f)\]}\"'~_-]{0,3})(percentage\s+points?|basis\s+points?|per\s+cent|[^\W\d_]+"
+    rf"|[%\u066a\u2030]|[{_SIGNS}](?!\s?\d))",
+    re.IGNORECASE,
 )
-_MOST_BEFORE = 8  # characters: a sign, three letters, a currency sign, a space, a sign
-_MAY_END_BEFORE = frozenset(f"+{_MINUSES}{_SIGNS}ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_WORD = re.compile(rf"\s{{0,2}}([^\W\d_]+|[%\u066a\u2030]|[{_SIGNS}](?!\s?\d))")
+_UNSEEN = {code: None for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Cf", "Mn", "Me")}
+_UNSEEN |= dict.fromkeys(map(ord, "\\*`"))
 
 
 class Quantity(NamedTuple):
     """A number as it is written.
 
-    value: with its sign and scale, of a percentage the percent points; None when it is not a number ("9,9%").
+    value: with its sign and scale, of a percentage the percent points; None when it is not a number ("9,9%", "1e5").
     half: half a unit of the last digit written. unit: "%", "$", "pp", "" for a plain number, or another unit.
     signed: whether it has a plus or a minus. places: decimals written.
     """
@@ -69,10 +78,14 @@ class Quantity(NamedTuple):
         return self.states(true) or (not self.signed and self.states(-true))
 
 
-@functools.lru_cache(maxsize=2**15)
 def read_value(text: str) -> Quantity | None:
     """The number that `text` is: sign, `$`, digits, scale, and `%` or `pp`. None when it is anything else."""
-    match = _VALUE.fullmatch(text) if len(text) < 2 * LONGEST else None
+    return _read_value(text) if len(text) < 2 * LONGEST else None
+
+
+@functools.lru_cache(maxsize=2**15)  # the answers of a group repeat each other's numbers
+def _read_value(text: str) -> Quantity | None:
+    match = _VALUE.fullmatch(text)
     if match is None:
         return None
     sign, dollar, inner, digits, scale, unit = match.groups()
@@ -85,48 +98,58 @@ def read_value(text: str) -> Quantity | None:
 def quantities_in(text: str) -> Iterator[Quantity]:
     """Each number of `text` that has a unit (%, a currency, pp, a scale) or a decimal point.
 
-    Plain whole numbers, dates and lengths ("5-day") have neither, and are left out.
+    Plain whole numbers, dates and lengths ("5-day") have neither, and are left out. Markdown, backslashes and what is
+    not seen (marks on letters, zero-width characters) do not count.
     """
     digits_in = _ASCII_DIGITS
     if not text.isascii():
-        text, digits_in = unicodedata.normalize("NFKC", text), _DIGITS  # full-width digits and signs, wide spaces
-    beyond = 0  # digits that begin before this are part of a date or of a number such as "1.2.3"
+        text, digits_in = unicodedata.normalize("NFKC", text.translate(_UNSEEN)), _DIGITS  # full-width digits and signs
+    elif "\\" in text or "*" in text or "`" in text:
+        text = text.translate(_UNSEEN)
+    beyond = 0  # digits that begin before this belong to a date
     for match in digits_in.finditer(text):
         start, end = match.span()
         if start < beyond:
             continue
         digits = match[0]
-        if "." in digits and (date := _DATE.match(text, start)):
+        if "." in digits and (date := _DATE.match(text, start)) and _is_bare(text, start, date.end()):
             beyond = date.end()
             continue
-        beyond = end + 2 if text[end : end + 1] in (".", ",") else end
-        if text[start - 1 : start] == "." and "." not in digits:  # ".5"
+        if text[start - 1 : start] == "." and "." not in digits and not text[start - 2 : start - 1].isdigit():  # ".5"
             start, digits = start - 1, f".{digits}"
+        if exponent := _EXPONENT.match(text, end):
+            beyond = end = exponent.end()
         end, shift, unit = _after(text, end)
         start, sign, currency = _before(text, start)
-        if "." in digits or shift or unit or currency:
-            both = unit + currency if unit != currency else unit
-            yield _quantity(text[start:end], digits, sign, shift, both)
+        if exponent or "." in digits or shift or unit or currency:
+            both = unit if unit == "%" or currency == unit else currency + unit  # "$9.97\\%$" is a percentage
+            yield _quantity(text[start:end], "" if exponent else digits, sign, shift, both)
+
+
+def _is_bare(text: str, start: int, end: int) -> bool:
+    """Whether what could be a date has no unit, scale or currency beside it."""
+    return _after(text, end) == (end, 0, "") and not _before(text, start)[2]
 
 
 def _after(text: str, end: int) -> tuple[int, int, str]:
     """(where a number whose digits end at `end` ends, the power of ten of its scale, its unit)."""
     shift, unit = 0, ""
-    word = _WORD.match(text, end)
-    if word and (power := _SCALES_IN_PROSE.get(word[1].lower())):
-        shift, end = power, word.end()
-        word = _WORD.match(text, end)
-    if word and (known := _UNITS.get(word[1].lower())):
-        unit, end = known, word.end()
-    elif word and text.startswith("per cent", word.start(1)):
-        unit, end = "%", word.start(1) + len("per cent")
+    while word := _WORD.match(text, end):
+        name = word[2].lower() if word[2].isalpha() else " ".join(word[2].lower().split())
+        if not shift and name in _SCALES_IN_PROSE and not (len(name) == 1 and "-" in word[1]):  # not a 10-K
+            shift = _SCALES_IN_PROSE[name]
+        elif not unit and name in _UNITS:
+            unit = _UNITS[name]
+        else:
+            break
+        end = word.end()
     return end, shift, unit
 
 
 def _before(text: str, start: int) -> tuple[int, str, str]:
     """(where a number whose digits begin at `start` begins, its sign, its currency)."""
     last = text[start - 1 : start]
-    if last == "$" and text[start - 2 : start - 1] in ("", " ", "("):
+    if last == "$" and text[start - 2 : start - 1] in ("", "("):
         return start - 1, "", "$"
     if (text[start - 2 : start - 1] if last == " " else last) not in _MAY_END_BEFORE:
         return start, "", ""
@@ -134,16 +157,25 @@ def _before(text: str, start: int) -> tuple[int, str, str]:
     if found is None:
         return start, "", ""
     sign, currency, inner = found.groups()
-    written = (currency or "").strip()
-    return found.start(), sign or inner or "", _UNITS.get(written.lower(), written)
+    if inner and not currency:
+        return start, "", ""  # a hyphen
+    written = currency.rstrip(" :(\t\n")
+    return found.start(), sign or inner, _UNITS.get(written.lower(), written)
 
 
-@functools.lru_cache(maxsize=2**15)  # the answers of a group repeat each other's numbers
 def _quantity(text: str, digits: str, sign: str, shift: int, unit: str) -> Quantity:
+    """digits: empty where the number is written in a way that the data are not."""
+    if not digits or len(digits) > LONGEST:
+        return Quantity(text, None, Decimal(0), unit, bool(sign), 0)
+    return _exact(text, digits, sign, shift, unit)
+
+
+@functools.lru_cache(maxsize=2**15)
+def _exact(text: str, digits: str, sign: str, shift: int, unit: str) -> Quantity:
     whole, _, decimals = digits.partition(".")
     places = len(decimals)
     half = Decimal((0, (5,), shift - places - 1))
-    if len(digits) > LONGEST or ("," in digits and not _GROUPED.fullmatch(whole)):
+    if "," in digits and not _GROUPED.fullmatch(whole):
         return Quantity(text, None, half, unit, bool(sign), places)
     value = Decimal(digits.replace(",", "")).scaleb(shift)
-    return Quantity(text, -value if sign and sign in _MINUSES else value, half, unit, bool(sign), places)
+    return Quantity(text, -value if sign in ("-", "\u2212") else value, half, unit, bool(sign), places)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from stonk_trainer.tasks.base import text_of
@@ -83,11 +84,12 @@ def data_usage(answer: Answer, row: Row) -> tuple[float, str]:
     are invented.
     """
     if not answer.evidence:
-        return 0.0, "no evidence"
+        return 0.0, answer.no_evidence or "no evidence"
     cited = len({fact for line in answer.grounded for fact in line.cites})
     enough = min(ENOUGH_FACTS, ledger_of(row["facts"]).citable)
     value = answer.share_grounded * min(1.0, cited / max(1, enough)) * (1 - answer.share_invented)
-    return value, f"{_grounded(answer)}, citing {_count(cited, 'fact')} ({enough} suffice){_invented(answer)}"
+    facts = _count(cited, "fact") if cited >= enough else f"{cited} of {enough} facts needed"
+    return value, f"{_grounded(answer)}, citing {facts}{_invented(answer)}"
 
 
 def coherence(answer: Answer, row: Row) -> tuple[float, str]:
@@ -98,7 +100,7 @@ def coherence(answer: Answer, row: Row) -> tuple[float, str]:
     answer.
     """
     if not answer.evidence:
-        return 0.0, "no evidence"
+        return 0.0, answer.no_evidence or "no evidence"
     agree = sum(line.side == answer.direction for line in answer.grounded)
     against = sum(line.side not in (answer.direction, "NEUTRAL") for line in answer.grounded)
     sides = f"{_grounded(answer)}, {agree} for {answer.direction} and {against} against"
@@ -118,16 +120,17 @@ COMPONENTS = tuple(REWARDS)
 def _fault(answer: Answer) -> str | None:
     """What a thought lacks, if anything."""
     thought = answer.thought
-    if len(thought.split(maxsplit=LEAST_WORDS)) < LEAST_WORDS:
+    if sum(1 for _ in islice(_WORD.finditer(thought), LEAST_WORDS)) < LEAST_WORDS:
         return f"has fewer than {LEAST_WORDS} words"
     text = thought.lower().replace("\n", ". ").replace("! ", ". ").replace("? ", ". ")
-    sentences = [sentence for part in text.split(". ") if (sentence := part.strip(" .!?"))]
+    sentences = [sentence for part in text.split(". ") if (sentence := part.strip(" .!?")).count(" ") > 1]
     if len(set(sentences)) < len(sentences):
         return "repeats a sentence"
     said = _SAID.findall(thought) if "UP" in thought or "DOWN" in thought else []
     return f"ends with {said[-1]}" if said and said[-1] != answer.direction else None
 
 
+_WORD = re.compile(r"[^\W_]+")
 _SAID = re.compile(r"\b(?:UP|DOWN)\b")
 
 

@@ -114,7 +114,7 @@ def test_case_whitespace_and_markdown_do_not_matter(text):
         ("</think>Prediction: UP<think>", "unclosed <think>"),
         ("<think>a</think><think>b</think>Prediction: UP", "more than one thought"),
         ("Prediction: UP\nExpected move: \u22121.2%", "contradicts"),
-        ("x" * (LONGEST + 1) + "\nPrediction: UP", "longer than 100,000 characters"),
+        ("x" * (LONGEST + 1) + "\nPrediction: UP", "longer than 50,000 characters"),
         ("Prediction: UP\nConfidence: high", "not a number"),
         ("Prediction: UP\nConfidence: 60%\nConfidence: 70%", "two confidences"),
         ("Prediction: UP\nExpected move: -1.2%", "contradicts"),

@@ -104,6 +104,7 @@ def test_coherence_needs_more_grounded_lines_for_the_answer_than_against(lines, 
     [
         ("It will rise.", "fewer than 8 words"),
         ("", "fewer than 8 words"),
+        ("- - - - - - - - - -", "fewer than 8 words"),
         ("The share looks strong. I am sure of it. The share looks strong.", "repeats a sentence"),
         ("The share looks strong!\nthe share looks strong\nand that is all there is", "repeats a sentence"),
         ("Most of what is shown here points to UP, and yet I say DOWN", "ends with DOWN"),
@@ -241,7 +242,7 @@ def test_the_score_explains_each_line_and_reward():
     ]
     assert result["invented"] == ["8%"] and result["grounded"] == 0.5
     assert result["reasons"]["data_usage"] == (
-        "1 of 2 lines grounded, citing 1 fact (3 suffice); 1 of 1 number in the thought invented"
+        "1 of 2 lines grounded, citing 1 of 3 facts needed; 1 of 1 number in the thought invented"
     )
     assert set(result["reasons"]) == set(COMPONENTS)
 

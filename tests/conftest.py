@@ -30,6 +30,17 @@ SPOKEN = {
     "UP": "<think>\nup it goes\n</think>\nPrediction: UP\nExpected move: 1.0%\nConfidence: 60%",
     "DOWN": "<think>\ndown it goes\n</think>\nPrediction: DOWN\nExpected move: 1.0%\nConfidence: 70%",
 }
+# What the tokenizer of the tests learns from. Like our prompt, but not our prompt: when that changes, the tokens, and
+# the seeds of tests that draw random models and samples from them, stay as they are.
+SYSTEM = "You forecast the next trading day of a share from the data given."
+QUESTION = """Will the next trading day's close be UP or DOWN? Reason in plain sentences: call each number by its name \
+above, say what speaks for UP and what for DOWN, and end with the one you expect. Answer in this form:
+<think>
+reasoning that cites the data
+</think>
+Prediction: UP or DOWN
+Expected move: size in percent
+Confidence: 50% to 100%"""
 CONSTANT, AFTER_ANSWER = 0, 1  # dimensions of the tiny model's residual stream that are set by hand
 
 
@@ -45,16 +56,7 @@ def speaking_tokenizer(spoken):
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
 
-    from stonk_trainer.tasks.stocks.facts import Fact
-    from stonk_trainer.tasks.stocks.prompt import render
-
-    texts = [
-        message["content"]
-        for i in range(20)
-        for message in render(
-            [Fact("company", f"Company {i}", "text", f"Company {i}"), Fact("close", i, "usd", f"${i}")]
-        )
-    ]
+    texts = [text for i in range(20) for text in (SYSTEM, f"Company: Company {i}\nClose: ${i}\n\n{QUESTION}")]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

@@ -177,14 +177,14 @@ def test_stop_ends_the_models_work():
     from stonk_trainer.page import _answers
     from stonk_trainer.prediction import Predict, Predictor
 
-    asked = Predict(model="embedded:smollm2-135m", dataset_name="embedded:sp500", tickers=["AAPL"])
+    asked = Predict(model="embedded:smollm2-135m", dataset_name="embedded:sp500", tickers=["AAPL"], dtype="float32")
     with Predictor(asked.model, asked) as model:
         before = threading.active_count()
         answers = _answers(model, model.rows(asked)[0], samples=2, temperature=1.0, seed=0)
         next(answers)
         assert threading.active_count() == before + 1
         answers.close()
-        for _ in range(100):
+        for _ in range(600):
             if threading.active_count() == before:
                 break
             time.sleep(0.1)

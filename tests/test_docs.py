@@ -85,7 +85,7 @@ def test_a_broken_command_in_a_page_is_found(case, sandbox):
 SLIPS = {  # in a copy of a real page: (page, what stands there, what is written instead)
     "a flag": ("docs/rewards.md", "--ticker AAPL", "--tikcer AAPL"),
     "a recipe": ("docs/start.md", "stonk check stocks/demo/stage1 --lr", "stonk check stocks/demo/stage --lr"),
-    "a file": ("docs/rewards.md", "--row row.json --completion -", "--row rows.json --completion -"),
+    "a file": ("docs/rewards.md", "--row row.json --completion", "--row rows.json --completion"),
     "a marked flag": ("docs/start.md", "--kl_coef 0.03", "--kl_coeff 0.03"),
     "a marked recipe": ("docs/clusters.md", "--config stocks/stage1\n", "--config stocks/stage7\n"),
     "a line of Python": ("docs/your-data.md", "import random", "import randon"),

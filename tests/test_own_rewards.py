@@ -32,7 +32,7 @@ def grpo(stonk, tiny_model_folder):
 
 def test_the_example_is_trained_on_and_its_name_is_in_progress_logs_tables_and_report(grpo, stonk, tmp_path):
     said = grpo(*REWARDS)
-    assert "  humility 0.9" in next(line for line in said.splitlines() if line.startswith("step 2/2"))
+    assert "  humility 0." in next(line for line in said.splitlines() if line.startswith("step 2/2"))
     records = [json.loads(line) for line in (tmp_path / "run/training_log.jsonl").read_text().splitlines()]
     for record in records:
         earned = 0.0 if record["confidence"] is None else min(1.0, (1 - record["confidence"]) / 0.4)
@@ -131,7 +131,9 @@ def model_with_a_recipe_that_imports(tmp_path, tiny_model_folder):
     recipe |= {"output_dir": "out", "max_eval_samples": 4, "max_train_samples": 8}
     (model / "recipe.yaml").write_text("# stonk grpo, as resolved from: stonk grpo\n" + yaml.safe_dump(recipe))
     for folder in (model, tmp_path):
-        (folder / "intruder.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef f(**columns): return [0.0]\n")
+        (folder / "intruder.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'w')\ndef f(completions, **columns): return [0.0] * len(completions)\n"
+        )
     return model
 
 

@@ -226,7 +226,7 @@ def test_what_cannot_be_forecast_is_said_in_one_line(
         ("{", "line 1 is not JSON"),
         ("[1]", "a row is a JSON object"),
         ('{"prompt": [], "next_return": "high"}', "next_return: 'high' is not a number"),
-        ('{"facts": []}', "line 1: prompt is no list of messages"),
+        ('{"facts": []}', "line 1: prompt is not a list of messages"),
         ('{"prompt": [{"role": "user", "content": "?"}], "facts": [1]}', "fact 1 must have exactly the keys"),
     ):
         broken.write_text(text)

@@ -111,12 +111,12 @@ def test_the_warmup_learns(tiny_model_folder, tmp_path):
 
 def test_rows_longer_than_max_length_are_left_out_and_counted(tiny_model_folder, tmp_path):
     """Cut, they would teach an answer without its end."""
-    out = run_warmup(tiny_model_folder, tmp_path / "run", "--max_length", "360")
+    out = run_warmup(tiny_model_folder, tmp_path / "run", "--max_length", "550")
     log = (out / "training.log").read_text()
-    counts = re.search(r"left out: (\d+) of (\d+) training rows longer than max_length 360", log)
+    counts = re.search(r"left out: (\d+) of (\d+) training rows longer than max_length 550", log)
     assert counts and 0 < int(counts[1]) < int(counts[2])
     longest = re.search(r"training rows of at most (\d+) tokens", log)
-    assert int(longest[1]) <= 360
+    assert int(longest[1]) <= 550
 
 
 # ---------------------------------------------------------------------------------------------------------- Stage I

@@ -80,7 +80,8 @@ def load(path: str, rules: ImportRules) -> Reward:
     function = getattr(module, name, None)
     where = getattr(module, "__file__", None) or module_name
     if function is None:
-        there = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+        there = [value.__name__ for value in own if inspect.isfunction(value) and not value.__name__.startswith("_")]
         raise UserError(f"reward: {path}: {where} has no {name}" + (f"; it has {', '.join(there)}" if there else ""))
     if not callable(function) or inspect.isclass(function):
         raise UserError(f"reward: {path} is not a function but a {type(function).__name__}")

@@ -29,7 +29,7 @@ class TaskArguments:
 
     model: str | None = field(default=None, init=False)  # the model a training run starts from; None: a new one
     max_completion_length: int | None = field(default=None, init=False)  # tokens of an answer at most, in RL
-    imports: ImportRules = field(default_factory=ImportRules, init=False, compare=False)  # of rewards named by import path
+    imports: ImportRules = field(default_factory=ImportRules, init=False, compare=False)  # of rewards
 
 
 @dataclass(frozen=True)

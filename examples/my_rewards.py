@@ -7,7 +7,7 @@ from stonk_trainer.tasks.stocks.answer import parse
 
 
 def humility(completions, **columns) -> list[float]:
-    """1 for a stated confidence of 50% to 60%, falling to 0 at 100%: daily prices allow no more. 0 where none is stated.
+    """1 for a stated confidence of 50% to 60%, falling to 0 at 100%: daily prices allow no more. 0 without one.
 
     completions: conversations that end with the answer, as TRL hands them over. columns: what a row has besides its
     prompt (`label`, `next_return`, `facts`, …), a list each, as long as completions, and what TRL adds.

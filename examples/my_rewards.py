@@ -1,6 +1,6 @@
 """A reward of one's own, for stocks: humility. Copy it beside your recipe and name it there, or as a flag:
 
-    stonk grpo --config stocks/demo/stage1 --reward accuracy data_usage my_rewards:humility --reward_weights 0.6 0.2 0.2
+stonk grpo --config stocks/demo/stage1 --reward accuracy data_usage my_rewards:humility --reward_weights 0.6 0.2 0.2
 """
 
 from stonk_trainer.tasks.stocks.answer import parse

@@ -65,6 +65,19 @@ def test_the_example_is_trained_on_and_its_name_is_in_progress_logs_tables_and_r
     assert "humility" in page and "my_rewards:humility" in page  # in figures' texts, and in the recipe
 
 
+def test_an_evaluation_tries_it_before_a_model_is_asked_and_an_audit_uses_it_again(grpo, stonk, refused, tmp_path):
+    small = ["--dtype", "float32", "--max_eval_samples", "4", "--max_completion_length", "6", "--out", "out"]
+    grpo()
+    (tmp_path / "faulty.py").write_text("def f(completions, **columns): return ['high'] * len(completions)\n")
+    own = ["--reward", "accuracy", "faulty:f", "--reward_weights", "1", "1"]
+    said = refused("eval", "--config", "stocks/demo/eval", "--models", "run/best_model", *small, *own)
+    assert "reward: faulty:f returned 'high'" in said
+    text = stonk(
+        "eval", "--config", "stocks/demo/eval", "--models", "run/best_model", *small, *REWARDS, "--audit", "true"
+    )
+    assert "with names and dates minus without" in text
+
+
 def test_check_shows_what_it_gives_for_the_example_answers(stonk, tiny_model_folder):
     said = stonk("check", "stocks/demo/stage1", "--model", tiny_model_folder, "--max_train_samples", "24", *REWARDS)
     header, good, bad, empty = said[said.index("  what is earned") :].splitlines()[:4]

@@ -32,8 +32,9 @@ def main(argv: list[str] | None = None) -> None:
         return importlib.import_module(own).main(list(sys.argv[1:] if argv is None else argv))
     task, args = load_recipe(argv, trainer="eval")
     run = args.run
-    task.reward_functions(args.task)  # an import path that is wrong ends here, before a model is asked
+    rewards = task.reward_functions(args.task)
 
+    from stonk_trainer import examples
     from stonk_trainer.evaluation import audit, predictions, tables
     from stonk_trainer.evaluation.baselines import NAMES as BASELINES
 
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         rows, records = predictions.saved_records(run.predictions, task, args)
     else:
         rows = list(task.rl_dataset(args.task, run.split))
+        examples.earned(task, args.task, rows[0], rewards)  # a reward of the user's that fails ends here
         records = model_records(task, args, rows)
     recall = recall_of_outcomes(task, args, rows, records) if run.audit and not run.predictions else {}
     summary = judge(args, rows, records, task_baselines(task, args, rows), judged_closes(task, args, rows))
@@ -162,6 +164,7 @@ def recall_of_outcomes(
     if not records:
         return {}
     hidden = dataclasses.replace(args, task=dataclasses.replace(args.task, anonymise=not args.task.anonymise))
+    hidden.task.imports = args.task.imports  # `replace` leaves out what the recipe's parser sets
     other_rows = list(task.rl_dataset(hidden.task, args.run.split))
     bootstrap = DayBootstrap([row["date"] for row in rows], args.run.seed)
     found = {}

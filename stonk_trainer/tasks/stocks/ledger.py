@@ -107,7 +107,8 @@ class Ledger:
             elif line.cites:
                 if line.cites in seen:
                     line = line._replace(verdict="repeated")
-                seen |= {line.cites, line.cites[::-1]}
+                seen.add(line.cites)
+                seen.add(line.cites[::-1])
                 if line.verdict != "grounded":
                     line = line._replace(cites=())
             yield line

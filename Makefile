@@ -1,4 +1,4 @@
-# make demo    train and judge the demo on this machine, from nothing (about 15 minutes on 2 cores after the installs)
+# make demo    train and judge the demo on this machine, from nothing (a CPU without bfloat16 takes hours: stonk check says so)
 # make btc     train and judge the BTC path on this machine, from nothing (about 6 minutes after the installs)
 # make r1      train and measure the reasoning path on this machine, from nothing (about 20 minutes after the installs)
 # make test    run the tests

@@ -22,7 +22,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from stonk_trainer import checkpoints, examples, recipe
+from stonk_trainer import checkpoints, example_answers, recipe
 from stonk_trainer.errors import Unreachable, UserError, exits_cleanly, explained
 from stonk_trainer.tasks.imported_rewards import name_of
 from stonk_trainer.terminal import log, quiet_imports, start_log
@@ -344,7 +344,7 @@ def _show_rewards(run: Checked, row: dict) -> None:
     else:
         print(run.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
     rewards = run.task.reward_functions(run.args.task)
-    answers, earned = examples.earned(run.task, run.args.task, row, rewards, run.tokenizer)
+    answers, earned = example_answers.earned(run.task, run.args.task, row, rewards, run.tokenizer)
     names = list(map(name_of, run.args.task.reward))
     weights = run.args.train.reward_weights or [1.0] * len(names)
     totals = [sum(w * (r or 0.0) for w, r in zip(weights, column, strict=True)) for column in zip(*earned, strict=True)]

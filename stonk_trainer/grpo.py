@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from transformers import set_seed
 
-    from stonk_trainer import callbacks, checkpoints, distributed, examples, guards, models
+    from stonk_trainer import callbacks, checkpoints, distributed, example_answers, guards, models
     from stonk_trainer.shared_prefix import SharedPrefixGRPOTrainer
 
     start_log()
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     set_seed(args.train.seed)
     source = args.model.model_name_or_path, args.train.output_dir, args.model.model_revision
     train = task.rl_dataset(args.task, "train")
-    examples.earned(task, args.task, train[0], rewards)
+    example_answers.earned(task, args.task, train[0], rewards)  # a reward of the user's that fails ends here
     validation = task.rl_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
     trust = {"trust_remote_code": args.train.trust_remote_code}
     tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False, **trust), source[2], **trust)

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     run = args.run
     rewards = task.reward_functions(args.task)
 
-    from stonk_trainer import examples
+    from stonk_trainer import example_answers
     from stonk_trainer.evaluation import audit, predictions, tables
     from stonk_trainer.evaluation.baselines import NAMES as BASELINES
 
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         rows, records = predictions.saved_records(run.predictions, task, args)
     else:
         rows = list(task.rl_dataset(args.task, run.split))
-        examples.earned(task, args.task, rows[0], rewards)  # a reward of the user's that fails ends here
+        example_answers.earned(task, args.task, rows[0], rewards)  # a reward of the user's that fails ends here
         records = model_records(task, args, rows)
     recall = recall_of_outcomes(task, args, rows, records) if run.audit and not run.predictions else {}
     summary = judge(args, rows, records, task_baselines(task, args, rows), judged_closes(task, args, rows))

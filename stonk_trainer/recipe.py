@@ -262,7 +262,8 @@ def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = T
         run, train, model, task_args = parts
         task_args.model = None if model.model_name_or_path == NEW_MODEL else model.model_name_or_path
         task_args.max_completion_length = getattr(train, "max_completion_length", None)
-    trusted = getattr(train, "trust_remote_code", False)
+    # The flag alone: a recipe beside a model cannot vouch for itself.
+    trusted = "trust_remote_code" in given_as_flags and getattr(train, "trust_remote_code", False)
     task_args.imports = import_rules(path, "reward" in given_as_flags, trusted)
     args = Arguments(trainer, train, run, model, task_args, values, command)
     _check(args, given, model_must_exist)
@@ -277,7 +278,10 @@ def import_rules(path: str | None, named_by_flag: bool, trusted: bool) -> Import
         home = find_recipe(path).resolve().parent
         folders += [home] if home != folders[0] else []
         if not (named_by_flag or trusted) and any((home / name).is_file() for name in MODEL_CONFIGS):
-            return ImportRules(refused=f"{path} lies beside a model: trust its code with --trust_remote_code true")
+            return ImportRules(
+                refused=f"{path} lies beside a model, so it may be anyone's: name the rewards with --reward, or in "
+                "training pass --trust_remote_code true"
+            )
     return ImportRules(tuple(folders), None)
 
 

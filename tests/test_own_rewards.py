@@ -141,6 +141,7 @@ def model_with_a_recipe_that_imports(tmp_path, tiny_model_folder):
     shutil.copytree(tiny_model_folder, model)
     recipe = {"task": "stocks", "dataset_name": "embedded:sp500", "history_days": 0, "indicators": ["change_1d"]}
     recipe |= {"reward": ["accuracy", "intruder:f"], "reward_weights": [0.5, 0.5], "model_name_or_path": str(model)}
+    recipe |= {"trust_remote_code": True}  # it vouches for itself, which counts for nothing
     recipe |= {"output_dir": "out", "max_eval_samples": 4, "max_train_samples": 8}
     (model / "recipe.yaml").write_text("# stonk grpo, as resolved from: stonk grpo\n" + yaml.safe_dump(recipe))
     for folder in (model, tmp_path):
@@ -157,7 +158,10 @@ def test_the_recipe_beside_a_model_runs_no_code(model_with_a_recipe_that_imports
     stonk("eval", "--config", "stocks/demo/eval", "--models", model, "--max_eval_samples", "4", *small)
     stonk("check", "stocks/demo/stage1", "--model", model, "--max_train_samples", "24")
     stonk("report", model)
+    itself = (model / "recipe.yaml").read_text()
     for command in (["check", "--trainer", "grpo"], ["grpo"], ["eval", "--models", model]):
+        if command[0] == "eval":  # which knows no such key
+            (model / "recipe.yaml").write_text(itself.replace("trust_remote_code: true\n", ""))
         said = refused(*command, "--config", model / "recipe.yaml", "--out", "out")
         assert "intruder:f is not imported" in said and "lies beside a model" in said
     assert not (tmp_path / "ran").exists()

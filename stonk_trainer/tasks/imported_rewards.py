@@ -32,7 +32,7 @@ class ImportRules:
     """From where a recipe's import paths are imported. refused: why nothing may be; None where it may."""
 
     folders: tuple[Path, ...] = ()
-    refused: str | None = "nothing names it but a file beside a model"
+    refused: str | None = "only a recipe or a flag that you give may import"
 
 
 def is_imported(name: str) -> bool:
@@ -84,7 +84,7 @@ def load(path: str, rules: ImportRules) -> Reward:
         there = [value.__name__ for value in own if inspect.isfunction(value) and not value.__name__.startswith("_")]
         raise UserError(f"reward: {path}: {where} has no {name}" + (f"; it has {', '.join(there)}" if there else ""))
     if not callable(function) or inspect.isclass(function):
-        raise UserError(f"reward: {path} is not a function but a {type(function).__name__}")
+        raise UserError(f"reward: {path} is not a function (it is of type {type(function).__name__})")
     if inspect.iscoroutinefunction(function):
         raise UserError(f"reward: {path} is an async function: write a plain one")
 

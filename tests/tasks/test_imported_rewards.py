@@ -66,8 +66,8 @@ def test_a_module_of_another_folder_is_not_mistaken_for_one_that_was_imported_be
     [
         ("x = 1", "my_rewards:f", "my_rewards.py has no f"),
         ("def g(**c): return []", "my_rewards:f", "it has g"),
-        ("f = 5", "my_rewards:f", "is not a function but a int"),
-        ("class f: pass", "my_rewards:f", "is not a function but a type"),
+        ("f = 5", "my_rewards:f", "is not a function (it is of type int)"),
+        ("class f: pass", "my_rewards:f", "is not a function (it is of type type)"),
         ("async def f(**c): return []", "my_rewards:f", "is an async function"),
         ("def f(:", "my_rewards:f", "cannot be imported: SyntaxError"),
         ("1 / 0", "my_rewards:f", "cannot be imported: ZeroDivisionError: division by zero (my_rewards.py, line 1)"),

@@ -15,7 +15,7 @@ from both sides, each a name from above, its value, and the side it points to. C
 below.{headlines} Answer in this form:"""
 OF_HEADLINES = " Quote at least four words of a headline."
 
-# The answer asked for. Its placeholders are no answer: a model that echoes them is not readable.
+# The answer asked for. Its placeholders are not an answer: a model that echoes them is not readable.
 FORM = """<think>
 your reasoning
 </think>

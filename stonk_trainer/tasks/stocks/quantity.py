@@ -39,7 +39,7 @@ _ASCII_DIGITS = re.compile(_DIGITS.pattern, re.ASCII)  # the same, and faster
 _DAY, _MONTH = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])"
 _DATE = re.compile(rf"(?:(?:{_DAY}\.{_MONTH}|{_MONTH}\.{_DAY})\.(?:\d{{4}}|\d\d)|\d{{4}}\.{_MONTH}\.{_DAY})(?!\d|\.\d)")
 _EXPONENT = re.compile(r"[eE][+-]?\d+|\s?[\u00d7x]\s?10\s?\^?[+-]?\d*(?!\w)")
-# A sign stands where a word may begin: a hyphen after a word, a number or a percent sign is none.
+# A sign comes where a word may begin: a hyphen after a word, a number or a percent sign is not one.
 _SIGN = r"(?:(?<![^\s(\[{=:~<>])[+\u2212-])?"
 _CURRENCY = rf"(?:[A-Z]{{0,3}}[{_SIGNS}]\s?|(?=[A-Z])(?:{'|'.join(_CODES)})[\s:(]{{0,2}}[{_SIGNS}]?)?"
 _BEFORE = re.compile(rf"({_SIGN})({_CURRENCY})([+\u2212-]?)\Z")

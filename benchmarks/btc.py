@@ -69,9 +69,10 @@ def compare_training(folder: Path, rounds: int, steps: int, seed: int) -> tuple[
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, TrainerCallback, get_scheduler
 
-    from stonk_trainer import callbacks, models, trainers
+    from stonk_trainer.models import loading
     from stonk_trainer.tasks.btc.gpt import new_gpt
     from stonk_trainer.terminal import start_log
+    from stonk_trainer.training import callbacks, resumable
 
     start_log()
     shape = task.gpt_hidden_size, task.gpt_layers, task.gpt_heads, task.gpt_positions
@@ -116,17 +117,17 @@ def compare_training(folder: Path, rounds: int, steps: int, seed: int) -> tuple[
         def on_train_begin(self, args, state, control, **kwargs):
             self.began = time.process_time()
 
-    class Trainer(trainers.SmallVocabularySFTTrainer):
+    class Trainer(resumable.SmallVocabularySFTTrainer):
         def training_step(self, model, inputs, num_items_in_batch=None):
             batches.append(inputs["input_ids"])
             return super().training_step(model, inputs, num_items_in_batch)
 
-    config.model_init_kwargs = models.loading_options(recipe.model)
+    config.model_init_kwargs = loading.loading_options(recipe.model)
     tokens_per_step = config.per_device_train_batch_size * task.context_len
     in_turn = InTurn()
     trainer = Trainer(
         model=str(folder / "model"),
-        processing_class=models.load_tokenizer(str(folder / "model")),
+        processing_class=loading.load_tokenizer(str(folder / "model")),
         args=config,
         train_dataset=Dataset.from_dict({"input_ids": tokens.tolist()}),
     )

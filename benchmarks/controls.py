@@ -124,16 +124,16 @@ def teach_form(folder: Path, source: list[str], seed: int) -> Path:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from stonk_trainer import models
-    from stonk_trainer.callbacks import watch
+    from stonk_trainer.models import loading
     from stonk_trainer.terminal import start_log
+    from stonk_trainer.training.callbacks import watch
 
     start_log()
     rng = np.random.default_rng(seed)
     rows = task.rl_dataset(args.task, "train").select(range(144))
     completions = [[{"role": "assistant", "content": f"Prediction: {rng.choice(['UP', 'DOWN'])}"}] for _ in rows]
     trainer = SFTTrainer(
-        model=models.locate_model(args.model.model_name_or_path, folder),
+        model=loading.locate_model(args.model.model_name_or_path, folder),
         args=SFTConfig(
             output_dir=str(folder),
             max_steps=36,
@@ -149,11 +149,11 @@ def teach_form(folder: Path, source: list[str], seed: int) -> Path:
             seed=seed,
         ),
         train_dataset=Dataset.from_dict({"prompt": list(rows["prompt"]), "completion": completions}),
-        **models.training_form(args.model),
+        **loading.training_form(args.model),
     )
     watch(trainer)
     trainer.train()
-    return models.save_best(trainer)
+    return loading.save_best(trainer)
 
 
 if __name__ == "__main__":

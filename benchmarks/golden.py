@@ -36,7 +36,9 @@ def make_inputs(folder: Path) -> None:
     spec = importlib.util.spec_from_file_location("shared_by_tests", HERE.parent / "tests" / "conftest.py")
     tests = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tests)
-    tests.write_speaking_model(folder / "stocks", tests.speaking_tokenizer(tests.SPOKEN.values()), tests.SPOKEN.values())
+    tests.write_speaking_model(
+        folder / "stocks", tests.speaking_tokenizer(tests.SPOKEN.values()), tests.SPOKEN.values()
+    )
     sums = [f"<think>\nIt adds up to {n}.\n</think>\n\nThe answer is \\boxed{{{n}}}." for n in range(10, 41)]
     tests.write_speaking_model(folder / "reasoning", tests.speaking_tokenizer(sums), sums)
     torch.manual_seed(0)
@@ -79,7 +81,9 @@ def run(command: list[str], folder: Path) -> dict[str, list[float] | str]:
     if done.returncode:
         sys.exit(f"{' '.join(command)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     files = sorted((folder / "best_model" if trains else folder).glob("*.safetensors"))
-    found: dict[str, list[float] | str] = {"weights": hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()}
+    found: dict[str, list[float] | str] = {
+        "weights": hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+    }
     if trains:
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for key in ("loss", "reward", "kl", "grad_norm"):

@@ -29,10 +29,10 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import GRPOConfig
 
-from stonk_trainer import models
-from stonk_trainer.shared_prefix import SharedPrefixGRPOTrainer
+from stonk_trainer.models import loading
 from stonk_trainer.tasks.btc.gpt import new_gpt
-from stonk_trainer.trainers import ScoredGRPOTrainer
+from stonk_trainer.training.grouped import SharedPrefixGRPOTrainer
+from stonk_trainer.training.resumable import ScoredGRPOTrainer
 
 SHAPES = ("8,400,64", "8,128,32", "4,800,128", "16,200,200")
 PHASES = ("prefill", "decode", "reference", "forward+backward", "optimiser")
@@ -45,7 +45,7 @@ class Steps:
 
     def __init__(self, cls, path: str, shape: tuple[int, int, int], groups: int, dtype: str, lora: bool, **own):
         group, prompt, completion = shape
-        tokenizer = models.load_tokenizer(path)
+        tokenizer = loading.load_tokenizer(path)
         args = GRPOConfig(
             output_dir=tempfile.mkdtemp(), per_device_train_batch_size=group * groups, num_generations=group,
             max_completion_length=completion, generation_kwargs={"min_new_tokens": completion}, beta=0.04,
@@ -247,7 +247,7 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
-            path = str(models.embedded_model("embedded:smollm2-135m")) if name == "embedded" else folder
+            path = str(loading.embedded_model("embedded:smollm2-135m")) if name == "embedded" else folder
             if name == "gpt":
                 new_gpt(Path(folder), 64, **SMALL_GPT, seed=0)
             for text in options.shapes:

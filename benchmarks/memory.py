@@ -1,4 +1,4 @@
-"""The memory that `stonk_trainer.memory` estimates for a run, beside what the run takes.
+"""The memory that `stonk_trainer.training.memory` estimates for a run, beside what the run takes.
 
     python benchmarks/memory.py                                  every case (about 20 minutes on 2 cores)
     python benchmarks/memory.py --only sft --json memory.json    cases whose name has "sft" in it
@@ -64,7 +64,8 @@ def measure(trainer_name: str, argv: list[str], found_at: str) -> None:
     import torch
     from transformers import TrainerCallback
 
-    from stonk_trainer import callbacks, grpo, sft
+    from stonk_trainer import grpo, sft
+    from stonk_trainer.training import callbacks
 
     found = {"process": resident("VmRSS"), "phases": {}}
 
@@ -123,8 +124,8 @@ def estimated(trainer_name: str, argv: list[str], trained: Path) -> dict:
     import torch
     from transformers import AutoConfig, AutoTokenizer
 
-    from stonk_trainer import memory
     from stonk_trainer.recipe import load_recipe
+    from stonk_trainer.training import memory
 
     task, args = load_recipe(argv, trainer_name)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from stonk_trainer import models
+from stonk_trainer.models import loading
 from stonk_trainer.tasks import reasoning
 
 COMMON = {
@@ -108,7 +108,7 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = models.locate_model(options.model, folder)
+        path = loading.locate_model(options.model, folder)
         for trainer, commands in prepare(folder, path, options.steps).items():
             runs: dict[str, list[dict]] = {whose: [] for whose in commands}
             for turn in range(options.rounds):

@@ -14,7 +14,7 @@ import argparse
 import statistics
 import time
 
-from stonk_trainer.prediction import Predict, Predictor
+from stonk_trainer.forecasting.prediction import Predict, Predictor
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     """`predict` when it is asked for: what it needs takes seconds to import."""
     if name == "predict":
-        from stonk_trainer.prediction import predict
+        from stonk_trainer.forecasting.prediction import predict
 
         return predict
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,12 @@ from stonk_trainer.errors import UserError, exits_cleanly
 COMMANDS = {
     "sft": ("stonk_trainer.sft", "main", "warm-up and other supervised fine-tuning", "--config stocks/demo/warmup"),
     "grpo": ("stonk_trainer.grpo", "main", "reinforcement learning (Stage I, Stage II)", "--config stocks/demo/stage1"),
-    "check": ("stonk_trainer.check", "main", "find what is wrong with a run before it starts", "stocks/demo/stage1"),
+    "check": (
+        "stonk_trainer.preflight.check",
+        "main",
+        "find what is wrong with a run before it starts",
+        "stocks/demo/stage1",
+    ),
     "eval": (
         "stonk_trainer.evaluation.evaluate",
         "main",
@@ -20,20 +25,20 @@ COMMANDS = {
         "--config stocks/demo/eval --models runs/demo/stage2/best_model",
     ),
     "predict": (
-        "stonk_trainer.prediction",
+        "stonk_trainer.forecasting.prediction",
         "main",
         "forecast with a trained model",
         "--model runs/demo/stage2/best_model --csv AAPL.csv",
     ),
     "score": (
-        "stonk_trainer.evaluation.score",
+        "stonk_trainer.tasks.stocks.score",
         "main",
         "why an answer earned what it did; gaming in a run's log",
         "--log runs/demo/stage1/training_log.jsonl --rebuild",
     ),
-    "report": ("stonk_trainer.evaluation.report", "main", "a run as one web page", "runs/demo"),
+    "report": ("stonk_trainer.report.page", "main", "a run as one web page", "runs/demo"),
     "data": (
-        "stonk_trainer.data",
+        "stonk_trainer.tasks.data",
         "main",
         "fetch prices, print rows, sample Dolci, prove a verifier",
         "fetch BTC-USD --out BTC-USD.csv",
@@ -57,19 +62,19 @@ COMMANDS = {
         "--model runs/btc/demo/rl/best_model --horizon 30 --paths 500",
     ),
     "demo": (
-        "stonk_trainer.demo",
+        "stonk_trainer.forecasting.demo",
         "main",
         "a page to try models on, in the browser",
         "--models runs/demo/stage1/best_model runs/demo/stage2/best_model",
     ),
     "merge": (
-        "stonk_trainer.export",
+        "stonk_trainer.publish.export",
         "merge_main",
         "adapter -> full checkpoint, or GGUF",
         "runs/stage1/best_adapter stage1.gguf --to gguf",
     ),
     "push": (
-        "stonk_trainer.export",
+        "stonk_trainer.publish.export",
         "push_main",
         "a model and its card to the Hub",
         "runs/stage2 me/my-model --private --dry_run",

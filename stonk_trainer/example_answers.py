@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stonk_trainer.tasks.imported_rewards import as_trl_calls
+from stonk_trainer.imports import as_trl_calls
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from stonk_trainer.tasks.base import Row, Task
+    from stonk_trainer.task import Row, Task
 
 
 def earned(

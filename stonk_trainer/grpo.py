@@ -25,8 +25,10 @@ def main(argv: list[str] | None = None) -> None:
 
     from transformers import set_seed
 
-    from stonk_trainer import callbacks, checkpoints, distributed, example_answers, guards, models
-    from stonk_trainer.shared_prefix import SharedPrefixGRPOTrainer
+    from stonk_trainer import example_answers
+    from stonk_trainer.models import loading
+    from stonk_trainer.training import callbacks, checkpoints, distributed, guards
+    from stonk_trainer.training.grouped import SharedPrefixGRPOTrainer
 
     start_log()
     distributed.shard_on_a_cpu_too()
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     example_answers.earned(task, args.task, train[0], rewards)  # a reward of the user's that fails ends here
     validation = task.rl_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
     trust = {"trust_remote_code": args.train.trust_remote_code}
-    tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False, **trust), source[2], **trust)
+    tokenizer = loading.load_tokenizer(loading.locate_model(*source, merge=False, **trust), source[2], **trust)
     task.check_tokenizer(args.task, tokenizer, source[0])
     check_batches(len(train), args.train)
     guards.check_optimisation(args.train)
@@ -45,15 +47,15 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     make_folder(args.train.output_dir, "output_dir")
-    args.train.model_init_kwargs = models.loading_options(args.model) | (args.train.model_init_kwargs or {})
-    model = models.locate_model(*source, **trust)
+    args.train.model_init_kwargs = loading.loading_options(args.model) | (args.train.model_init_kwargs or {})
+    model = loading.locate_model(*source, **trust)
     run_log = Path(args.train.output_dir) / task.run_log_name(args.task)
-    models.check_weights(model, args.model, **trust)
-    with explained("the trainer cannot be set up"), models.reading(model):
+    loading.check_weights(model, args.model, **trust)
+    with explained("the trainer cannot be set up"), loading.reading(model):
         trainer = SharedPrefixGRPOTrainer(
             model=model,
-            **models.training_form(args.model),
-            processing_class=models.load_tokenizer(model, source[2], **trust),
+            **loading.training_form(args.model),
+            processing_class=loading.load_tokenizer(model, source[2], **trust),
             args=args.train,
             reward_funcs=rewards,
             train_dataset=train,
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     callbacks.watch(trainer)
     callbacks.open_run(args, resumed)
     guards.train(trainer, resumed, args)
-    best = models.save_best(trainer)
+    best = loading.save_best(trainer)
     task.add_to_model(args.task, best)
     log.info("saved %s", best)
 

@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> None:
 
     from transformers import set_seed
 
-    from stonk_trainer import callbacks, checkpoints, distributed, guards, models, trainers
+    from stonk_trainer.models import loading
+    from stonk_trainer.training import callbacks, checkpoints, distributed, guards, resumable
 
     start_log()
     distributed.shard_on_a_cpu_too()
@@ -37,10 +38,10 @@ def main(argv: list[str] | None = None) -> None:
     if name == NEW_MODEL:
         if args.run.dry_run:
             return  # data and sizes are checked, and a new model fits its codec
-        name = models.write_new(lambda path: task.new_model(args.task, path, args.train.seed), folder / "new_model")
+        name = loading.write_new(lambda path: task.new_model(args.task, path, args.train.seed), folder / "new_model")
     source = name, folder, args.model.model_revision
     trust = {"trust_remote_code": args.train.trust_remote_code}
-    tokenizer = models.load_tokenizer(models.locate_model(*source, merge=False, **trust), source[2], **trust)
+    tokenizer = loading.load_tokenizer(loading.locate_model(*source, merge=False, **trust), source[2], **trust)
     task.check_tokenizer(args.task, tokenizer, name)
     train = whole_rows(train, tokenizer, args.train.max_length, "training")
     validation = validation and whole_rows(validation, tokenizer, args.train.max_length, "validation")
@@ -50,14 +51,14 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     make_folder(args.train.output_dir, "output_dir")
-    args.train.model_init_kwargs = models.loading_options(args.model) | (args.train.model_init_kwargs or {})
-    small = len(tokenizer) <= trainers.SmallVocabularySFTTrainer.LARGEST
-    model = models.locate_model(*source, **trust)
-    models.check_weights(model, args.model, **trust)
-    with explained("the trainer cannot be set up"), models.reading(model):
-        trainer = (trainers.SmallVocabularySFTTrainer if small else trainers.SupervisedTrainer)(
+    args.train.model_init_kwargs = loading.loading_options(args.model) | (args.train.model_init_kwargs or {})
+    small = len(tokenizer) <= resumable.SmallVocabularySFTTrainer.LARGEST
+    model = loading.locate_model(*source, **trust)
+    loading.check_weights(model, args.model, **trust)
+    with explained("the trainer cannot be set up"), loading.reading(model):
+        trainer = (resumable.SmallVocabularySFTTrainer if small else resumable.SupervisedTrainer)(
             model=model,
-            **models.training_form(args.model),
+            **loading.training_form(args.model),
             processing_class=tokenizer,
             args=args.train,
             train_dataset=train,
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     callbacks.watch(trainer)
     callbacks.open_run(args, resumed)
     guards.train(trainer, resumed, args)
-    best = models.save_best(trainer)
+    best = loading.save_best(trainer)
     task.add_to_model(args.task, best)
     log.info("saved %s", best)
 

@@ -450,8 +450,9 @@ def parse_only(argv: list[str]) -> None:
     import argparse
     import runpy
 
-    from stonk_trainer import check, cli, recipe
+    from stonk_trainer import cli, recipe
     from stonk_trainer.errors import UserError
+    from stonk_trainer.preflight import check
 
     build, parse, judge = recipe._build, argparse.ArgumentParser.parse_args, recipe._check
 

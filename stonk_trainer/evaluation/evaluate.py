@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError, exits_cleanly
+from stonk_trainer.imports import name_of
 from stonk_trainer.recipe import Arguments, load_recipe, task_of
-from stonk_trainer.tasks.base import Task
-from stonk_trainer.tasks.imported_rewards import name_of
+from stonk_trainer.task import Task
 from stonk_trainer.terminal import log, start_log
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     rewards = task.reward_functions(args.task)
 
     from stonk_trainer import example_answers
-    from stonk_trainer.evaluation import audit, predictions, tables
+    from stonk_trainer.evaluation import predictions, tables
     from stonk_trainer.evaluation.baselines import NAMES as BASELINES
+    from stonk_trainer.tasks.stocks import audit
 
     start_log()
     if run.audit_rows:
@@ -76,11 +77,11 @@ def model_records(task: Task, args: Arguments, rows: list[dict]) -> dict[str, li
     """What each model of the recipe answers to `rows`, as records that keep the completion."""
     from transformers import set_seed
 
-    from stonk_trainer import models
+    from stonk_trainer.models import loading
 
     run = args.run
     located = {
-        name: models.locate_model(name, Path(run.output_dir) / f"model_{i}", args.model.model_revision)
+        name: loading.locate_model(name, Path(run.output_dir) / f"model_{i}", args.model.model_revision)
         for i, name in enumerate(run.models, start=1)
     }
     records = {}
@@ -178,13 +179,13 @@ def generate(task: Task, path: str, prompts: list, args: Arguments, label: str) 
     """One completion per prompt (chat messages), in batches of equal work; longest prompts first."""
     from trl import get_quantization_config
 
-    from stonk_trainer import generation, models
+    from stonk_trainer.models import generation, loading
 
     run = args.run
-    tokenizer = models.load_tokenizer(path, args.model.model_revision)
+    tokenizer = loading.load_tokenizer(path, args.model.model_revision)
     task.check_tokenizer(args.task, tokenizer, label)
-    loading = models.loading_options(args.model) | {"quantization_config": get_quantization_config(args.model)}
-    generator = generation.TransformersGenerator(path, tokenizer, loading)
+    options = loading.loading_options(args.model) | {"quantization_config": get_quantization_config(args.model)}
+    generator = generation.TransformersGenerator(path, tokenizer, options)
     how = generation.Sampling(run.max_completion_length, run.temperature)
     completions = [""] * len(prompts)
     batches = generation.batches_by_length(prompts, tokenizer, run.batch_size)

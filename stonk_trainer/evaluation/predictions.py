@@ -12,7 +12,7 @@ from pathlib import Path
 from stonk_trainer.errors import UserError
 from stonk_trainer.evaluation.baselines import NAMES as BASELINES
 from stonk_trainer.recipe import Arguments
-from stonk_trainer.tasks.base import Task
+from stonk_trainer.task import Task
 from stonk_trainer.terminal import log
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stonk_trainer.errors import UserError
 
 if TYPE_CHECKING:
-    from stonk_trainer.tasks.base import Task
+    from stonk_trainer.task import Task
 
 TASKS = {name: f"stonk_trainer.tasks.{name}" for name in ("stocks", "btc", "reasoning")}
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stonk_trainer import imports
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks import imported_rewards
-from stonk_trainer.tasks.base import Asking, Forecaster, Row, TaskArguments
+from stonk_trainer.task import Asking, Forecaster, Row, TaskArguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -134,7 +134,7 @@ class Arguments(TaskArguments, Market):
                 f"gpt_positions: {self.gpt_positions} is less than context_len {self.context_len} + horizon "
                 f"{self.horizon}"
             )
-        imported_rewards.check_names(self.reward, REWARDS)
+        imports.check_names(self.reward, REWARDS)
 
 
 def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
@@ -213,9 +213,9 @@ def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
     """The reward functions named in `args.reward`, for TRL."""
     from stonk_trainer.tasks.btc import dataset, rewards
 
-    built_in = [name for name in args.reward if not imported_rewards.is_imported(name)]
+    built_in = [name for name in args.reward if not imports.is_imported(name)]
     own = rewards.reward_functions(built_in, dataset.codec_of(args), args.horizon, args.cost_bps)
-    return imported_rewards.merged(args.reward, own, args.imports)
+    return imports.merged(args.reward, own, args.imports)
 
 
 def proper_scores(args: Arguments) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.base import Asking
+from stonk_trainer.task import Asking
 from stonk_trainer.tasks.btc import QUANTILES
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.dataset import check_same_codec, check_tokenizer
@@ -111,7 +111,7 @@ class RowForecaster:
     """A GPT as `tasks.base.Forecaster`: what many sampled paths after a row's tokens come to."""
 
     def __init__(self, path: str | Path, codec: Codec, context_len: int, asking: Asking):
-        from stonk_trainer.models import load_tokenizer
+        from stonk_trainer.models.loading import load_tokenizer
 
         if asking.top_p != 1:
             raise UserError(f"top_p: {asking.top_p} is for language models: a GPT's paths keep all their spread")
@@ -190,7 +190,7 @@ def load_forecaster(
     folder: str | Path, codec: Codec, returns: np.ndarray, scale: float, context_len: int, name: str | None = None
 ) -> GPTForecaster:
     """The GPT in `folder`. Raises UserError when its tokens are not the codec's."""
-    from stonk_trainer.models import load_tokenizer
+    from stonk_trainer.models.loading import load_tokenizer
 
     model = load_gpt(folder)
     check_tokenizer(codec, load_tokenizer(str(folder)), str(folder))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from stonk_trainer.decoding import drawn
 from stonk_trainer.errors import UserError
-from stonk_trainer.models import reading
+from stonk_trainer.models.decoding import drawn
+from stonk_trainer.models.loading import reading
 from stonk_trainer.tasks.btc.tokens import SPECIALS, make_tokenizer
 
 if TYPE_CHECKING:

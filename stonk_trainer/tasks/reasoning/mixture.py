@@ -223,4 +223,4 @@ def _fingerprint(part: Part, split: str, draw: tuple[int, int] | None) -> str:
 @cache
 def _code() -> str:
     here = Path(__file__).parent
-    return "".join((here / file).read_text() for file in ("sources.py", "thought.py", "made.py", "verify.py"))
+    return "".join((here / file).read_text() for file in ("sources.py", "think_tags.py", "synthetic.py", "verify.py"))

@@ -79,11 +79,11 @@ class Rejection:
 def main(argv: list[str]) -> None:
     run = load_command(argv, "sample", Rejection, "--config r1/rs_generate")
 
-    from stonk_trainer import models
+    from stonk_trainer.models import loading
     from stonk_trainer.tasks import reasoning
 
     start_log()
-    models.check_folder(run.model_name_or_path)
+    loading.check_folder(run.model_name_or_path)
     output = Path(run.output)
     if output.is_dir():
         raise UserError(f"output: {run.output} is a folder: give the name of a file")
@@ -95,8 +95,8 @@ def main(argv: list[str]) -> None:
     )
     prompts = list(reasoning.rl_dataset(task, "train"))
     make_folder(output.parent, "output")
-    path = models.locate_model(run.model_name_or_path, output.parent)
-    tokenizer = models.load_tokenizer(path)
+    path = loading.locate_model(run.model_name_or_path, output.parent)
+    tokenizer = loading.load_tokenizer(path)
     reasoning.check_tokenizer(task, tokenizer, run.model_name_or_path)
     answers = sample(run, prompts, path, tokenizer, _journal(output))
     rows = keep(run, prompts, answers)
@@ -116,7 +116,7 @@ def sample(
     run: Rejection, prompts: list[dict], path: str, tokenizer: PreTrainedTokenizerBase, journal: Path
 ) -> list[list[dict]]:
     """`num_generations` answers to each prompt (text, tokens, ended), those in the journal taken from there."""
-    from stonk_trainer import generation
+    from stonk_trainer.models import generation
 
     asked = [row["prompt"] for row in prompts]
     batches = generation.batches_by_length(asked, tokenizer, run.batch_size // run.num_generations)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stonk_trainer.errors import UserError, hub_error
-from stonk_trainer.tasks.reasoning import made, thought
+from stonk_trainer.tasks.reasoning import synthetic, think_tags
 from stonk_trainer.tasks.reasoning.verify import KINDS, boxed
 
 # What a model is asked to do wherever it is to think.
@@ -77,7 +77,7 @@ def chat_example(turns: Sequence[tuple[str, str]], mode: str) -> Row | str:
         return "no chat that ends with an answer"
     if not any(role == "user" and text.strip() for role, text in named):
         return "no question"
-    inside, answer = thought.split(named[-1][1])
+    inside, answer = think_tags.split(named[-1][1])
     if answer is None:
         return "the thought is cut off"
     if not answer:
@@ -88,12 +88,12 @@ def chat_example(turns: Sequence[tuple[str, str]], mode: str) -> Row | str:
         before = [{"role": "system", "content": SYSTEM}, *(m for m in before if m["role"] != "system")]
     elif inside:
         before = [m for m in before if m["role"] != "system"]
-    text = thought.join(inside, answer) if thinks and inside else answer
+    text = think_tags.join(inside, answer) if thinks and inside else answer
     return {"prompt": before, "completion": [{"role": "assistant", "content": text}]}
 
 
 def _without_thought(role: str, text: str) -> str:
-    return (thought.split(text).answer or text) if role == "assistant" else text
+    return (think_tags.split(text).answer or text) if role == "assistant" else text
 
 
 def _read_openthoughts(row: Row, options: Options) -> Row | str:
@@ -129,7 +129,7 @@ def question(text: str, steps: str, stated: str, target: str) -> Row:
     answer = f"The answer is \\boxed{{{stated}}}."
     return {
         "prompt": [{"role": "system", "content": SYSTEM}] * bool(steps) + [{"role": "user", "content": text}],
-        "completion": [{"role": "assistant", "content": thought.join(steps, answer) if steps else answer}],
+        "completion": [{"role": "assistant", "content": think_tags.join(steps, answer) if steps else answer}],
         "target": target,
     }
 
@@ -206,10 +206,10 @@ SOURCES = {
     ),
     "chat": Source(_read_messages, _CHAT, splits=_ALL),
     "arithmetic": Source(
-        _read_gsm8k, (("question", "answer"),), splits=_ALL, verifier="math", make=made.arithmetic
+        _read_gsm8k, (("question", "answer"),), splits=_ALL, verifier="math", make=synthetic.arithmetic
     ),
     "arithmetic_choice": Source(
-        _read_mmlu, _MMLU_COLUMNS, splits=_ALL, verifier="choice", make=made.arithmetic_choice
+        _read_mmlu, _MMLU_COLUMNS, splits=_ALL, verifier="choice", make=synthetic.arithmetic_choice
     ),
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from stonk_trainer.tasks.reasoning import thought
+from stonk_trainer.tasks.reasoning import think_tags
 
 KINDS = ("math", "choice")
 REWARDS = ("accuracy", "format", "overlong")
@@ -52,7 +52,7 @@ def is_correct(completion: str, target: str, kind: str) -> bool:
 
 def final_answer(completion: str) -> str | None:
     """What `completion` states as its final answer; None where it states none, or two that differ."""
-    answer = thought.split(completion).answer
+    answer = think_tags.split(completion).answer
     if answer is None:
         return None
     answer = answer[-LONGEST_TEXT:]
@@ -202,4 +202,4 @@ def _reward(name: str, max_completion_length: int | None, overlong_buffer: int) 
 
 def is_in_form(text: str) -> bool:
     """One thought in `<think>` tags first, then an answer that states one final answer."""
-    return thought.is_well_formed(text) and final_answer(text) is not None
+    return think_tags.is_well_formed(text) and final_answer(text) is not None

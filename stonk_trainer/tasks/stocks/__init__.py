@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from stonk_trainer import imports
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks import imported_rewards
-from stonk_trainer.tasks.base import Asking, Forecaster, Row, TaskArguments, check_chat_template
+from stonk_trainer.task import Asking, Forecaster, Row, TaskArguments, check_chat_template
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -126,7 +126,7 @@ class Arguments(TaskArguments):
         for name in self.indicators:
             if not re.fullmatch(_INDICATOR, name):
                 raise UserError(f"indicators: {name} is not volume, change_Nd, sma_N or volatility_Nd (N below 60)")
-        imported_rewards.check_names(self.reward, ("accuracy", "magnitude", "data_usage", "coherence"))
+        imports.check_names(self.reward, ("accuracy", "magnitude", "data_usage", "coherence"))
 
 
 def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
@@ -197,8 +197,8 @@ def closes(args: Arguments) -> DataFrame:
 
 def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
     """The reward functions named in `args.reward`, for TRL."""
-    own = args.scorer.reward_functions([name for name in args.reward if not imported_rewards.is_imported(name)])
-    return imported_rewards.merged(args.reward, own, args.imports)
+    own = args.scorer.reward_functions([name for name in args.reward if not imports.is_imported(name)])
+    return imports.merged(args.reward, own, args.imports)
 
 
 def proper_scores(args: Arguments) -> list[str]:
@@ -249,9 +249,9 @@ def evaluate(args: Arguments, rows: Sequence[Row], completions: Sequence[str]) -
     columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
     answers = [[{"role": "assistant", "content": text}] for text in completions]
     ids = [text.split() for text in completions]  # words stand for tokens
-    given = imported_rewards.as_trl_calls([row["prompt"] for row in rows], answers, ids, columns)
+    given = imports.as_trl_calls([row["prompt"] for row in rows], answers, ids, columns)
     earned = [function(**given) for function in reward_functions(args)]
-    names = [imported_rewards.name_of(reward) for reward in args.reward]
+    names = [imports.name_of(reward) for reward in args.reward]
     return [
         {**record, "base_rate_up": row["base_rate_up"], "rewards": dict(zip(names, values, strict=True))}
         for record, row, values in zip(read, rows, zip(*earned, strict=True), strict=True)

@@ -21,14 +21,7 @@ import pandas as pd
 from stonk_trainer.errors import UserError, first_line, hub_error
 from stonk_trainer.tasks.prices import read_price_csv
 from stonk_trainer.tasks.stocks import Arguments
-from stonk_trainer.tasks.stocks.facts import (
-    Fact,
-    facts_to_json,
-    financial_facts,
-    history_facts,
-    indicator_facts,
-    usd,
-)
+from stonk_trainer.tasks.stocks.facts import Fact, facts_to_json, financial_facts, history_facts, indicator_facts, usd
 from stonk_trainer.tasks.stocks.prompt import mask_identity, render
 
 if TYPE_CHECKING:

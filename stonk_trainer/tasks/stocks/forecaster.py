@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from stonk_trainer import generation, models
 from stonk_trainer.errors import UserError
+from stonk_trainer.models import generation, loading
+from stonk_trainer.task import Asking
 from stonk_trainer.tasks import stocks
-from stonk_trainer.tasks.base import Asking
 from stonk_trainer.tasks.stocks.facts import check_facts
 from stonk_trainer.tasks.stocks.rewards import read_answer
 
@@ -20,7 +20,7 @@ class LanguageForecaster:
     def __init__(self, args: stocks.Arguments, path: str, asking: Asking):
         if asking.horizon != 1:
             raise UserError(f"horizon: {asking.horizon}: the stocks task forecasts the next trading day: leave it out")
-        tokenizer = models.load_tokenizer(path)
+        tokenizer = loading.load_tokenizer(path)
         stocks.check_tokenizer(args, tokenizer, path)
         self.asking, self._evidence = asking, args.evidence
         self._generator = generation.TransformersGenerator(path, tokenizer, {"dtype": asking.dtype})

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from stonk_trainer.tasks.base import text_of
+from stonk_trainer.task import text_of
 from stonk_trainer.tasks.stocks.answer import Answer, parse
 from stonk_trainer.tasks.stocks.ledger import ledger_of
 

@@ -351,7 +351,7 @@ def test_a_price_series_with_no_day_of_training_is_refused(refused, gpt_folder, 
 
 def test_samples_as_text_are_read_back_by_the_rewards(gpt_folder, forecaster):
     """What GRPO hands to a reward, a decoded completion, is the tokens that were sampled."""
-    from stonk_trainer.models import load_tokenizer
+    from stonk_trainer.models.loading import load_tokenizer
     from stonk_trainer.tasks.btc.rewards import read_samples
 
     tokens = sample_paths(load_gpt(gpt_folder()), torch.tensor([[1, 2, 3]]), 6, 5, 16)[0]

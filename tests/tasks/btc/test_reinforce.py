@@ -13,9 +13,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from stonk_trainer import grpo, shared_prefix
+from stonk_trainer import grpo
 from stonk_trainer.tasks.btc.gpt import new_gpt
 from stonk_trainer.tasks.btc.tokens import from_text
+from stonk_trainer.training import grouped
 
 CODES, CONTEXT, HORIZON, GROUP = 8, 12, 5, 4
 RUN = ["--config", "btc/rl", "--steps", "1", "--context-len", str(CONTEXT), "--horizon", str(HORIZON)]
@@ -27,7 +28,7 @@ def spied(monkeypatch):
     """The trainer of a run, with `rounds` (prompts, sampled ids and rewards of each generation) and `gradient`."""
     seen = []
 
-    class Spy(shared_prefix.SharedPrefixGRPOTrainer):
+    class Spy(grouped.SharedPrefixGRPOTrainer):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.rounds, self.gradient = [], None
@@ -44,7 +45,7 @@ def spied(monkeypatch):
             return loss
 
     def run(model, csv, out, *flags):
-        monkeypatch.setattr(shared_prefix, "SharedPrefixGRPOTrainer", Spy)
+        monkeypatch.setattr(grouped, "SharedPrefixGRPOTrainer", Spy)
         grpo.main([*RUN, "--in", str(model), "--out", str(out), "--csv", csv, *flags])
         return seen[-1]
 

@@ -132,7 +132,7 @@ def test_the_test_split_is_out_of_reach(dataset):
     args = Arguments(sources=["arithmetic"], task_mix="arithmetic:1")
     assert "test split" in refusal(dataset, args, "test")
     asked = {row["prompt"][-1]["content"] for split in ("train", "validation") for row in dataset(args, split)}
-    from stonk_trainer.tasks.reasoning.made import arithmetic
+    from stonk_trainer.tasks.reasoning.synthetic import arithmetic
 
     assert asked.isdisjoint(row["question"] for row in arithmetic("test"))
 

@@ -73,8 +73,8 @@ def test_a_row_whose_end_would_be_cut_teaches_nothing(adding_model_folder, write
 
 
 def test_no_row_trains_on_its_prompt(run_sft, adding_model_folder, monkeypatch, tmp_path):
-    from stonk_trainer.models import load_tokenizer
-    from stonk_trainer.trainers import SmallVocabularySFTTrainer
+    from stonk_trainer.models.loading import load_tokenizer
+    from stonk_trainer.training.resumable import SmallVocabularySFTTrainer
 
     seen = []
 
@@ -95,7 +95,7 @@ def test_rows_without_a_token_to_learn_are_refused_with_their_count(adding_model
     from datasets import Dataset
 
     from stonk_trainer.errors import UserError
-    from stonk_trainer.models import load_tokenizer
+    from stonk_trainer.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(str(adding_model_folder))
     tokenizer.chat_template = (

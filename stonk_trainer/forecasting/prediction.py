@@ -1,0 +1,414 @@
+"""`stonk predict`: what a trained model forecasts, for days whose outcome may be known or not.
+
+    stonk predict --model runs/demo/stage2/best_model --csv AAPL.csv
+    stonk predict --model runs/btc/sft/best_model --csv BTC-USD.csv --horizon 5 --samples 500
+    stonk data rows stocks/demo/stage2 --split test | stonk predict --model runs/demo/stage2/best_model --rows -
+
+Each row gets several sampled answers; the forecast is the direction most of them give, and the share that does is its
+confidence. As a Python function: `from stonk_trainer import predict`.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from stonk_trainer.errors import UserError, exits_cleanly
+from stonk_trainer.recipe import load_command, make_folder, task_arguments
+from stonk_trainer.task import Asking, Row
+from stonk_trainer.terminal import log, start_log
+
+RECIPES = {"stocks": "stocks/demo/stage2", "btc": "btc/rl"}  # where none lies beside the model
+SHOWN_WHOLE = 5  # forecasts whose reasoning is printed below the table
+CSV_COLUMNS: tuple[str, ...] = ("ticker", "date", "direction", "confidence", "stated_confidence")
+CSV_COLUMNS += ("calibrated_confidence", "move", "base_rate_up", "samples", "readable", "label", "next_return", "model")
+
+
+@dataclass
+class Predict:
+    """Forecast with a trained model, each row from several sampled answers."""
+
+    model: str = field(default="", metadata={"help": "Folder of a model or of an adapter, or a name on the Hub."})
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "What to forecast, as the recipe's dataset_name: a CSV of prices, a file in the deepstock schema, "
+            "embedded:sp500; left out: the recipe's own. Of each company the last day, or as date, start and end "
+            "say.",
+            "aliases": ["--csv"],
+        },
+    )
+    rows: str | None = field(
+        default=None,
+        metadata={"help": "Rows instead, as JSON lines (`stonk data rows` writes them); - reads standard input."},
+    )
+    tickers: list[str] | None = field(default=None, metadata={"help": "Only these companies or series."})
+    date: str | None = field(default=None, metadata={"help": "Last day the forecasts know, YYYY-MM-DD."})
+    start: str | None = field(default=None, metadata={"help": "All days from this one on, YYYY-MM-DD."})
+    end: str | None = field(default=None, metadata={"help": "All days up to this one, YYYY-MM-DD."})
+    horizon: int = field(
+        default=1, metadata={"help": "btc: days ahead, default 1. The stocks task forecasts the next day."}
+    )
+    samples: int | None = field(
+        default=None,
+        metadata={"help": "Answers, or paths, sampled for each row; left out: 4 of a language model, 200 of a GPT."},
+    )
+    temperature: float = field(
+        default=1.0, metadata={"help": "Of sampling, above 0; 1, the default: as the model says."}
+    )
+    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling: probability mass, in (0, 1]; default 1."})
+    max_completion_length: int | None = field(
+        default=None, metadata={"help": "Longest answer, in tokens; left out: the recipe's, or 512."}
+    )
+    batch_size: int = field(default=32, metadata={"help": "Rows answered together; default 32."})
+    out: str | None = field(default=None, metadata={"help": "File to write, .jsonl or .csv.", "aliases": ["--output"]})
+    resume: bool = field(default=False, metadata={"help": "Go on in `out`, a .jsonl file, after its last whole line."})
+    format: Literal["table", "jsonl", "csv"] = field(
+        default="table", metadata={"help": "What is printed; jsonl and csv are for pipes."}
+    )
+    calibration: str | None = field(
+        default=None,
+        metadata={"help": "Judged forecasts (predictions.jsonl) by which the confidence is calibrated, as Platt does."},
+    )
+    recipe: str | None = field(
+        default=None,
+        metadata={"help": "Recipe whose keys make the prompt; left out: recipe.yaml beside the model."},
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = field(
+        default="auto", metadata={"help": "Precision of the model; auto: as it was saved."}
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of the samples; a row's depend on it and its prompt alone."})
+
+    def __post_init__(self):
+        from stonk_trainer.tasks.btc import check_day
+
+        if not self.model:
+            raise UserError("no model: give its folder with --model, such as runs/demo/stage2/best_model")
+        if self.rows and self.dataset_name:
+            raise UserError("rows and dataset_name (--csv) both say what to forecast: keep one")
+        for name in ("date", "start", "end"):
+            check_day(name, getattr(self, name))
+            if self.rows and getattr(self, name):
+                raise UserError(f"{name} chooses days of a dataset, and rows are given: leave it out")
+        if self.date and (self.start or self.end):
+            raise UserError("date is one day, start and end a range: keep one of them")
+        for name in ("samples", "horizon", "batch_size", "max_completion_length"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be at least 1")
+        if not 0 < self.temperature < float("inf"):
+            raise UserError(f"temperature: {self.temperature} must be above 0: equal answers would be sampled")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p: {self.top_p} must be above 0 and at most 1")
+        if self.out and Path(self.out).suffix.lower() not in (".jsonl", ".csv"):
+            raise UserError(f"out: {self.out}: name it .jsonl or .csv")
+        if self.out and Path(self.out).is_dir():
+            raise UserError(f"out: {self.out} is a folder: give the name of a file")
+        for name in ("rows", "dataset_name", "calibration", "recipe"):
+            given = getattr(self, name)
+            if self.out and given and Path(self.out).expanduser().resolve() == Path(given).expanduser().resolve():
+                raise UserError(f"out: {self.out} is the file that {name} reads: give another")
+        if self.start and self.end and self.start > self.end:
+            raise UserError(f"start: {self.start} is after end {self.end}")
+        if self.resume and (not self.out or Path(self.out).suffix.lower() != ".jsonl"):
+            raise UserError("resume goes on in a .jsonl file: give --out FILE.jsonl")
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    run = load_command(argv, "predict", Predict, "--model runs/demo/stage2/best_model --csv AAPL.csv")
+    start_log(sys.stderr)
+    with Predictor(run.model, run) as predictor:
+        rows = predictor.rows(run)
+        done = _done(run, rows, predictor.forecaster.asking.samples) if run.resume else []
+        forecasts = _with_progress(predictor, rows[len(done) :], run.batch_size)
+        if run.out:
+            forecasts = _written(run.out, done, forecasts)
+        forecasts = itertools.chain(done, forecasts)
+        if run.format == "jsonl":
+            for forecast in forecasts:
+                print(json.dumps(forecast), flush=True)
+        elif run.format == "csv":
+            collections.deque(_write_csv(sys.stdout, forecasts), maxlen=0)
+        else:
+            print_forecasts(list(forecasts), predictor.name)
+    if run.out:
+        log.info("saved %s", run.out)
+
+
+def predict(model: str | Path, data: str | Path | Sequence[Row] | None = None, **keys: Any) -> list[dict[str, Any]]:
+    """Forecasts of a trained model, one per row, as `stonk predict` makes them.
+
+    model: folder of a model or an adapter, or a name on the Hub. data: a CSV of prices or another dataset_name (each
+    company's last day, unless `date`, `start` or `end` say otherwise), or rows as `rl_dataset` has them; left out: the
+    dataset of the model's recipe. keys: those of `Predict`, such as samples=8, tickers=["AAPL"].
+
+    Each forecast has model, ticker, date, direction (UP, DOWN; None when no answer could be read), confidence (share
+    of the readable samples that say so), stated_confidence, move (expected absolute return, a fraction), base_rate_up,
+    samples, readable, label and next_return (None where not known); of a language model also answers, and one of them
+    as answer with its evidence; of a GPT quantiles of the return. Raises UserError for what cannot be done.
+    """
+    if isinstance(data, (str, Path)):
+        keys["dataset_name"] = str(data)
+    run = Predict(model=str(model), **keys)
+    with Predictor(run.model, run) as predictor:
+        if data is None or isinstance(data, (str, Path)):
+            rows = predictor.rows(run)
+        else:
+            rows = [predictor.checked(row, f"row {number}") for number, row in enumerate(data, start=1)]
+        batches = range(0, len(rows), run.batch_size)
+        return [one for start in batches for one in predictor.forecasts(rows[start : start + run.batch_size])]
+
+
+# ------------------------------------------------------------------------------------------------------ a model
+
+
+class Predictor:
+    """A model with the recipe it was trained by, ready to forecast; a context manager, for a merged adapter's sake.
+
+    run: its recipe, dataset_name, tickers, calibration and what `Asking` holds are read.
+    """
+
+    def __init__(self, model: str, run: Predict):
+        from stonk_trainer.models import loading
+
+        self.name, self._merged = model, tempfile.TemporaryDirectory(prefix="stonk-")
+        loading.check_folder(model)
+        self.recipe = run.recipe or _recipe_of(model)
+        chosen: dict[str, Any] = {"tickers": run.tickers} if run.tickers else {}
+        if run.dataset_name:
+            chosen = {"dataset_name": run.dataset_name, "tickers": run.tickers}
+        if (Path(model).expanduser() / "codec").is_dir():
+            chosen["codec"] = None  # the copy in the model's folder, wherever the recipe's was
+        self.task, self.arguments, values = task_arguments(self.recipe, **chosen)
+        if "predict" in self.task.NOT_FOR:
+            raise UserError(self.task.NOT_FOR["predict"])
+        self.arguments.model = self.path = loading.locate_model(model, self._merged.name)
+        asking = Asking(
+            samples=run.samples or self.task.SAMPLES,
+            temperature=run.temperature,
+            top_p=run.top_p,
+            max_tokens=run.max_completion_length or values.get("max_completion_length") or Asking.max_tokens,
+            horizon=run.horizon,
+            seed=run.seed,
+            dtype=run.dtype,
+        )
+        self.forecaster: Any = self.task.load_forecaster(self.arguments, self.path, asking)  # a task's own may do more
+        self._calibration = None
+        if run.calibration:
+            from stonk_trainer.forecasting.calibration import read_calibration
+
+            self._calibration = read_calibration(run.calibration, model)
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._merged.cleanup()
+
+    def ask(self, **changes: Any) -> None:
+        """Ask otherwise from now on: fields of `Asking`."""
+        self.forecaster.asking = dataclasses.replace(self.forecaster.asking, **changes)
+
+    def rows(self, run: Predict) -> list[Row]:
+        """The rows that `run` names: of its file, or of the days of its dataset."""
+        if run.rows:
+            return self._rows_of_file(run.rows)
+        first, last = run.date or run.start, run.date or run.end
+        return self.task.rows_to_forecast(self.arguments, first, last, run.horizon)
+
+    def _rows_of_file(self, name: str) -> list[Row]:
+        where = "standard input" if name == "-" else name
+        try:
+            text = sys.stdin.read() if name == "-" else Path(name).expanduser().read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"rows: {where} cannot be read: {error}") from error
+        rows = []
+        for number, line in enumerate(text.split("\n"), start=1):  # splitlines would cut inside JSON strings
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"rows: {where}, line {number} is not JSON: {error}") from error
+            rows.append(self.checked(row, f"rows: {where}, line {number}"))
+        if not rows:
+            raise UserError(f"rows: {where} holds none")
+        return rows
+
+    def checked(self, row: Any, where: str) -> Row:
+        """A row that came from elsewhere, or a UserError that begins with `where`."""
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: a row is a JSON object, this is {type(row).__name__}")
+        for key in ("ticker", "date", "label"):
+            if not isinstance(row.get(key), str | None):
+                raise UserError(f"{where}: {key}: {row[key]!r} is not text")
+        for key in ("next_return", "base_rate_up"):
+            value = row.get(key)
+            if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+                raise UserError(f"{where}: {key}: {value!r} is not a number")
+        return self.task.check_row(self.arguments, row, where)
+
+    def forecasts(self, rows: Sequence[Row], hear: Callable[[list[str]], None] | None = None) -> list[dict[str, Any]]:
+        """One forecast per row, all made together; hear: see `tasks.base.Forecaster`."""
+        found = []
+        for row, forecast in zip(rows, self.forecaster.forecasts(rows, hear), strict=True):
+            known = {key: row.get(key) for key in ("ticker", "date", "label", "next_return", "base_rate_up")}
+            one = {"model": self.name, **known, "samples": self.forecaster.asking.samples, **forecast}
+            if self._calibration is not None:
+                up = self._calibration.p_up(one)
+                one["calibrated_confidence"] = None if up is None else up if one["direction"] == "UP" else 1 - up
+            found.append(one)
+        return found
+
+
+def _recipe_of(model: str) -> str:
+    """The recipe of the run that made a model; a shipped one of its task where there is none."""
+    folder = Path(model).expanduser()
+    for home in (folder, folder.parent):
+        if folder.is_dir() and (home / "recipe.yaml").is_file():
+            return str(home / "recipe.yaml")
+    recipe = RECIPES["btc" if (folder / "codec").is_dir() else "stocks"]
+    log.info("no recipe.yaml beside %s: prompts as of %s; give --recipe if it was trained by another", model, recipe)
+    return recipe
+
+
+# ------------------------------------------------------------------------------------------------------ a file
+
+
+def _with_progress(predictor: Predictor, rows: Sequence[Row], batch_size: int) -> Iterator[dict[str, Any]]:
+    """The forecasts, batch by batch; after each a line with how many are done, the rate and the time left."""
+    started = time.monotonic()
+    for start in range(0, len(rows), batch_size):
+        yield from predictor.forecasts(rows[start : start + batch_size])
+        done, seconds = min(start + batch_size, len(rows)), time.monotonic() - started
+        left = seconds / done * (len(rows) - done)
+        log.info("%d/%d rows, %.3g per second, %.0f s left", done, len(rows), done / seconds, left)
+
+
+def _written(out: str, done: Sequence[Mapping], forecasts: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Pass the forecasts on and write each: lines at once, so that a killed run can go on; a CSV."""
+    path = Path(out).expanduser()
+    make_folder(path.parent, "out")
+    try:
+        file = path.open("a" if done else "w", newline="")
+    except OSError as error:
+        raise UserError(f"out: {out} cannot be written: {error.strerror}") from error
+    with file:
+        if path.suffix.lower() == ".csv":
+            yield from _write_csv(file, forecasts)
+            return
+        for forecast in forecasts:
+            file.write(json.dumps(forecast) + "\n")
+            file.flush()
+            yield forecast
+
+
+def _write_csv(file: TextIO, forecasts: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for forecast in forecasts:
+        writer.writerow(forecast)
+        file.flush()
+        yield forecast
+
+
+def _done(run: Predict, rows: Sequence[Row], samples: int) -> list[dict[str, Any]]:
+    """The whole lines of `out`; a torn last one is cut off.
+
+    Raises UserError when they are forecasts of another model, other rows or another number of samples.
+    """
+    path = Path(run.out or "").expanduser()
+    if not path.is_file():
+        return []
+    whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    try:
+        done = [json.loads(line) for line in whole]
+        same = len(done) <= len(rows) and all(
+            (one["model"], one["samples"], one["ticker"], one["date"])
+            == (run.model, samples, row.get("ticker"), row.get("date"))
+            for one, row in zip(done, rows, strict=False)
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"out: {path} cannot be read as forecasts ({error}): give another --out") from error
+    if not same:
+        raise UserError(
+            f"out: {path} holds forecasts of other rows, another model or another number of samples: give another --out"
+        )
+    with path.open("r+b") as file:
+        file.truncate(sum(map(len, whole)))
+    if done:
+        log.info("going on: %d of %d rows are done", len(done), len(rows))
+    return done
+
+
+# ------------------------------------------------------------------------------------------------------ a table
+
+
+def print_forecasts(forecasts: Sequence[Mapping], model: str) -> None:
+    """A table, and below it what the model says of the first rows where it answers in text."""
+    from stonk_trainer.evaluation.shown import make_console, plain_table, print_evidence, printable, styled
+
+    console = make_console()
+    numbers = ("samples", "stated", "calibrated", "move", "base rate", "outcome")
+    columns = ["row", "forecast", *numbers]
+    if not any("calibrated_confidence" in one for one in forecasts):
+        columns.remove("calibrated")
+    if not any(one["next_return"] is not None for one in forecasts):
+        columns.remove("outcome")
+    if not any(one["stated_confidence"] is not None for one in forecasts):
+        columns.remove("stated")
+    table = plain_table(*columns, numbers=numbers)
+    table.columns[0].no_wrap = True
+    for one in forecasts:
+        cells = _cells(one)
+        table.add_row(*(printable(cells[name], console) for name in columns))
+    console.print(printable(f"{model}: {len(forecasts)} rows", console))
+    console.print(table)
+    told = "samples: share of them that says so; base rate: how often it rose until then"
+    if "calibrated" in columns:
+        told += "; calibrated, below 50%: earlier days point to the other direction"
+    console.print(told, style="dim", soft_wrap=True)
+    if unread := sum(one["direction"] is None for one in forecasts):
+        advice = "cut off by --max_completion_length, or see `problem` with --format jsonl"
+        console.print(f"{unread} of {len(forecasts)} rows have no answer that can be read: {advice}", soft_wrap=True)
+    console.print()
+    for one in forecasts[:SHOWN_WHOLE]:
+        if one.get("answer"):
+            console.print(styled(printable(f"{one['ticker']} {one['date']}", console), "bold"))
+            console.print(styled(printable(one["answer"].strip(), console)), soft_wrap=True)
+            print_evidence(one["evidence"], one["invented"], console)
+            console.print()
+
+
+def _cells(one: Mapping) -> dict[str, str]:
+    def percent(value: float | None, form: str = ".0%") -> str:
+        return "" if value is None else f"{value:{form}}"
+
+    agree = "" if one["confidence"] is None else f"{one['confidence']:.0%} of {one['readable']}"
+    sign = {"UP": "+", "DOWN": "-"}.get(one["direction"] or "", "")
+    return {
+        "row": f"{one['ticker'] or ''} {one['date'] or ''}".strip(),
+        "forecast": one["direction"] or "not readable",
+        "samples": agree,
+        "stated": percent(one["stated_confidence"]),
+        "calibrated": percent(one.get("calibrated_confidence")),
+        "move": "" if one["move"] is None else f"{sign}{one['move']:.2%}",
+        "base rate": percent(one["base_rate_up"], ".1%"),
+        "outcome": percent(one["next_return"], "+.2%"),
+    }
+
+
+if __name__ == "__main__":
+    main()

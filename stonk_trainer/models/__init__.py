@@ -1,0 +1,1 @@
+"""Language models: find and load them, ask them, decode."""

@@ -1,0 +1,205 @@
+"""What keeps a run from being wasted while it trains: a signal saves, trouble is said once, an end is one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback
+
+from stonk_trainer.errors import UserError, explained, in_one_line
+from stonk_trainer.models.loading import reading
+from stonk_trainer.recipe import Arguments
+from stonk_trainer.terminal import log
+from stonk_trainer.training.callbacks import RunCallback, cannot_end
+from stonk_trainer.training.checkpoints import checkpoints, step_of
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, Trainer, TrainingArguments
+
+
+def train(trainer: Trainer, resumed: str | None, args: Arguments) -> None:
+    """`trainer.train()`, that ends in one line where it cannot go on.
+
+    On SIGTERM or Ctrl-C the step is finished, a checkpoint written, and the process ends with 128 + the signal's number
+    (143, 130), which a batch system tells from a failure. `args`: the recipe's Arguments.
+    """
+    signals, begun = StopSignals(), step_of(Path(resumed)) if resumed else 0
+    trainer.add_callback(signals)
+    with signals:
+        try:
+            with reading(resumed or args.model.model_name_or_path):
+                trainer.train(resume_from_checkpoint=resumed)
+        except Exception as error:
+            said = _in_words(error, trainer, begun, args)
+            if said is None:
+                raise
+            raise UserError(said) from error
+    if signals.caught:
+        log.info("stopped by %s at step %d; go on with --resume_from_checkpoint auto",
+                 signal.Signals(signals.caught).name, trainer.state.global_step)  # fmt: skip
+        sys.exit(128 + signals.caught)
+
+
+def check_optimisation(train: TrainingArguments) -> None:
+    """Raise UserError for an optimiser or a schedule that cannot be made from TRL's config `train`."""
+    from transformers import Trainer, get_scheduler
+
+    with explained(f"optim: {train.optim} cannot be used"):
+        Trainer.get_optimizer_cls_and_kwargs(train)
+    with explained(f"lr_scheduler_type: {train.lr_scheduler_type.value} cannot be used"):
+        optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=train.learning_rate)
+        get_scheduler(train.lr_scheduler_type, optimiser, 1, 10, scheduler_specific_kwargs=train.lr_scheduler_kwargs)
+
+
+def what_to_shrink(
+    config: PretrainedConfig, args: Arguments, prompt: int, completion: int, processes: int = 1, device: str = "cpu"
+) -> str:
+    """The settings that would save most memory, in the order to try them, with what each saves.
+
+    prompt, completion: tokens of the longest row, as `memory.estimate` takes them.
+    """
+    from stonk_trainer.training import memory
+
+    settings = memory.advice(config, args, prompt, completion, processes, device)
+    told = [f"{setting} (about {_size(saved)} less)" for setting, saved in settings]
+    return "set, in this order, " + "; ".join(told) if told else "take a smaller model, or a larger device"
+
+
+def _in_words(error: Exception, trainer: Trainer, begun: int, args: Arguments) -> str | None:
+    """What ended a run that had made `begun` steps before it was resumed; None where a traceback has to say it."""
+    step, last = max(trainer.state.global_step, begun) + 1, next(iter(checkpoints(trainer.args.output_dir)), None)
+    if isinstance(error, UserError):
+        return None
+    if _out_of_memory(error):
+        return f"out of memory in step {step}: {_advice(trainer, args)}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        return (
+            f"{error.filename or trainer.args.output_dir} cannot be written ({error.strerror}); the last checkpoint, "
+            f"{last or 'none so far'}, is whole: go on with --resume_from_checkpoint auto"
+        )
+    if last is not None and step_of(last) > begun or os.environ.get("STONK_TRACEBACK"):
+        return None  # it did work with these settings: a fault of ours
+    resumes = begun and trainer.state.global_step <= begun
+    what = "going on from the checkpoint failed; is it of this recipe and model?" if resumes else f"step {step} failed"
+    return in_one_line(what, error)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _advice(trainer: Trainer, args: Arguments) -> str:
+    """For the lengths this run has met: those of the batch that was too large are not known any more."""
+    prompt = trainer.args.max_length if args.trainer == "sft" else 512
+    completion = getattr(trainer.args, "max_completion_length", None) or 1
+    device = trainer.args.device.type
+    config = trainer.accelerator.unwrap_model(trainer.model).config
+    try:
+        return what_to_shrink(config, args, prompt or 1024, completion, trainer.args.world_size, device)
+    except UserError as error:  # a model that cannot be estimated
+        return f"lower per_device_train_batch_size and the lengths ({error})"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """PyTorch's allocator on a CPU has no error class of its own."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+class StopSignals(TrainerCallback):
+    """The first SIGTERM or Ctrl-C ends the run after its step, with a checkpoint; the second ends it at once.
+
+    Ranks stop together: a scheduler's signal need not reach all of them, nor in the same step.
+    """
+
+    def __init__(self):
+        self.caught = 0
+        self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+
+    def __enter__(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._catch)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        if self.caught:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.caught = number
+        log.warning("%s: saving after this step; once more ends at once", signal.Signals(number).name)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            caught = torch.tensor(self.caught, device=args.device)
+            torch.distributed.all_reduce(caught, op=torch.distributed.ReduceOp.MAX)
+            self.caught = int(caught)
+        if self.caught:
+            control.should_save = control.should_training_stop = True
+        return control
+
+
+class Warnings(RunCallback):
+    """Each sign of trouble once, when it has held over `PATIENCE` logs in a row: what it means and what to try."""
+
+    PATIENCE = 5
+    KEPT = ("said", "seen", "first_entropy")
+
+    # name: (whether a log shows it, what to say)
+    SIGNS = {
+        "no reward": (
+            lambda logs: logs.get("reward") == 0 and not logs.get("reward_std"),
+            "every reward is 0: the model learns nothing. Look at completions in the run log (`stonk score --log`): "
+            "unreadable answers want a longer warm-up (stonk sft) or a larger max_completion_length",
+        ),
+        "no variance": (
+            lambda logs: logs.get("frac_reward_zero_std", 0) >= 0.95 and logs.get("reward") != 0,
+            "in nearly every group all rewards are equal: nothing to learn from. Raise num_generations or temperature, "
+            "or set resample_groups",
+        ),
+        "collapse": (
+            lambda logs: 0 <= logs.get("entropy_share", 1) < 0.1,
+            "the entropy is below a tenth of what it was: the model gives one answer to everything. Lower "
+            "learning_rate, raise beta or temperature, and go back to an earlier checkpoint",
+        ),
+        "cut off": (
+            lambda logs: logs.get("completions/clipped_ratio", 0) > 0.5,
+            "more than half of the answers are cut off at max_completion_length: raise it, or add a reward that "
+            "punishes length",
+        ),
+        "far away": (
+            lambda logs: (logs.get("kl") or 0) > 1,
+            "the KL to the reference is above 1 nat per token: the model has left what it knew. Raise beta or set "
+            "kl_target, lower learning_rate",
+        ),
+    }
+
+    def __init__(self):
+        self.said: list[str] = []
+        self.seen: dict[str, int] = {}
+        self.first_entropy: float | None = None
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        logs = dict(logs)
+        if logs.get("entropy") is not None:
+            self.first_entropy = self.first_entropy or logs["entropy"]
+            logs["entropy_share"] = logs["entropy"] / self.first_entropy if self.first_entropy > 0 else 1
+        if cannot_end(model):
+            logs["completions/clipped_ratio"] = 0  # a fixed horizon: every sample has all its tokens
+        for name, (shows, text) in self.SIGNS.items():
+            self.seen[name] = self.seen.get(name, 0) + 1 if shows(logs) else 0
+            if self.seen[name] == self.PATIENCE and name not in self.said:
+                self.said.append(name)
+                log.warning("warning at step %d: %s", state.global_step, text)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError, exits_cleanly, explained
-from stonk_trainer.recipe import load_recipe, make_folder
+from stonk_trainer.files import make_folder
+from stonk_trainer.recipe import load_recipe
+from stonk_trainer.task import ForecastTask
 from stonk_trainer.terminal import log, start_log
 
 if TYPE_CHECKING:
@@ -20,36 +22,38 @@ if TYPE_CHECKING:
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    task, args = load_recipe(argv, trainer="grpo")  # strict; no trainer, model or dataset is touched before this line
-    rewards = task.reward_functions(args.task)
+    args = load_recipe(argv, trainer="grpo")  # strict; no trainer, model or dataset is touched before this line
+    task = args.task
+    rewards = task.reward_functions()
 
     from transformers import set_seed
 
-    from stonk_trainer import example_answers
     from stonk_trainer.models import loading
     from stonk_trainer.training import callbacks, checkpoints, distributed, guards
     from stonk_trainer.training.grouped import SharedPrefixGRPOTrainer
+    from stonk_trainer.training.milestone import Milestone
+    from stonk_trainer.training.run_record import RunRecord
 
     start_log()
-    distributed.shard_on_a_cpu_too()
+    distributed.patch_cpu_fsdp()
     set_seed(args.train.seed)
     source = args.model.model_name_or_path, args.train.output_dir, args.model.model_revision
-    train = task.rl_dataset(args.task, "train")
-    example_answers.earned(task, args.task, train[0], rewards)  # a reward of the user's that fails ends here
-    validation = task.rl_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
+    train = task.rl_dataset("train")
+    task.try_rewards(train[0])  # a reward of the user's that fails ends the run here
+    validation = task.rl_dataset("validation") if args.train.eval_strategy != "no" else None
     trust = {"trust_remote_code": args.train.trust_remote_code}
     tokenizer = loading.load_tokenizer(loading.locate_model(*source, merge=False, **trust), source[2], **trust)
-    task.check_tokenizer(args.task, tokenizer, source[0])
+    task.check_tokenizer(tokenizer, source[0])
     check_batches(len(train), args.train)
     guards.check_optimisation(args.train)
     resumed = checkpoints.resume_point(args.train.resume_from_checkpoint, args.train.output_dir)
-    if args.run.dry_run:
+    if args.options.dry_run:
         return
 
     make_folder(args.train.output_dir, "output_dir")
     args.train.model_init_kwargs = loading.loading_options(args.model) | (args.train.model_init_kwargs or {})
     model = loading.locate_model(*source, **trust)
-    run_log = Path(args.train.output_dir) / task.run_log_name(args.task)
+    run_log = Path(args.train.output_dir) / task.run_log_name()
     loading.check_weights(model, args.model, **trust)
     with explained("the trainer cannot be set up"), loading.reading(model):
         trainer = SharedPrefixGRPOTrainer(
@@ -60,25 +64,22 @@ def main(argv: list[str] | None = None) -> None:
             reward_funcs=rewards,
             train_dataset=train,
             eval_dataset=validation,
-            records=lambda rows, completions: task.records(args.task, rows, completions),
-            shared_prefix=args.run.shared_prefix,
-            skip_zero_variance=args.run.skip_zero_variance,
-            resample_groups=args.run.resample_groups,
-            callbacks=[
-                callbacks.RunLog(run_log),
-                callbacks.MarketStatistics(run_log, args.run.stats_window),
-                guards.Warnings(),
-            ],
+            task=task,
+            shared_prefix=args.options.shared_prefix,
+            skip_zero_variance=args.options.skip_zero_variance,
+            resample_groups=args.options.resample_groups,
+            callbacks=[callbacks.RunLog(run_log), guards.Warnings()],
         )
-    if args.run.milestone_evaluations:
-        trainer.add_callback(callbacks.Milestone(args.run, args.train.output_dir))
-    if args.run.kl_target is not None:
-        trainer.add_callback(callbacks.AdaptiveKL(trainer, args.run.kl_target))
+    if isinstance(task, ForecastTask):
+        trainer.add_callback(callbacks.MarketStatistics(run_log, args.options.stats_window))
+    if args.options.milestone_evaluations:
+        trainer.add_callback(Milestone(task, args.options, args.train.output_dir))
+    if args.options.kl_target is not None:
+        trainer.add_callback(callbacks.AdaptiveKL(trainer, args.options.kl_target))
     callbacks.watch(trainer)
-    callbacks.open_run(args, resumed)
-    guards.train(trainer, resumed, args)
+    guards.train(trainer, resumed, args, RunRecord(args, resumed))
     best = loading.save_best(trainer)
-    task.add_to_model(args.task, best)
+    task.add_to_model(best)
     log.info("saved %s", best)
 
 

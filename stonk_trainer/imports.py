@@ -1,4 +1,4 @@
-"""Rewards of one's own, by import path: `reward: [accuracy, my_rewards:humility]`, in every task.
+"""Rewards and tasks of one's own, by import path: `reward: [accuracy, my_rewards:humility]`, `task: my_task:MyTask`.
 
 A reward is a function as TRL has it, f(prompts, completions, completion_ids, **columns) -> list[float]. It is imported
 from the current folder, the recipe's, or the environment, in this order, and only when a recipe or a flag that the user
@@ -29,14 +29,14 @@ Reward = Callable[..., list]  # of float, or None where it has nothing to say
 
 @dataclass(frozen=True)
 class ImportRules:
-    """From where a recipe's import paths are imported. refused: why nothing may be; None where it may."""
+    """From where a recipe's import paths are imported. refused: why nothing may be imported; None where it may."""
 
     folders: tuple[Path, ...] = ()
     refused: str | None = "only a recipe or a flag that you give may import"
 
 
 def is_imported(name: str) -> bool:
-    """Whether a reward is named by its import path."""
+    """Whether a reward or a task is named by its import path."""
     return ":" in name
 
 
@@ -62,27 +62,27 @@ def check_names(rewards: Sequence[str], known: Sequence[str]) -> None:
         raise UserError(f"reward: {' '.join(rewards) or '(empty)'}: name each reward once, and at least one")
 
 
-def merged(rewards: Sequence[str], own: Sequence[Reward], rules: ImportRules) -> list[Reward]:
-    """One function per name of `rewards`: the next of `own`, the task's, or an imported one."""
-    built_in = iter(own)
-    return [load(reward, rules) if is_imported(reward) else next(built_in) for reward in rewards]
+def import_object(key: str, path: str, rules: ImportRules) -> Any:
+    """What `module:name` names. Raises UserError, one line that begins with the recipe's `key` and the path."""
+    if rules.refused:
+        raise UserError(f"{key}: {path} is not imported: {rules.refused}")
+    module_name, _, name = path.partition(":")
+    module = _import(key, path, module_name, rules.folders)
+    found = getattr(module, name, None)
+    if found is None:
+        where = getattr(module, "__file__", None) or module_name
+        own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+        there = [value.__name__ for value in own if callable(value) and not value.__name__.startswith("_")]
+        raise UserError(f"{key}: {path}: {where} has no {name}" + (f"; it has {', '.join(there)}" if there else ""))
+    return found
 
 
-def load(path: str, rules: ImportRules) -> Reward:
+def load_reward(path: str, rules: ImportRules) -> Reward:
     """The function that `module:function` names, as a reward whose result is checked at every call.
 
     Raises UserError, one line that begins with the path, for whatever is wrong with it.
     """
-    if rules.refused:
-        raise UserError(f"reward: {path} is not imported: {rules.refused}")
-    module_name, _, name = path.partition(":")
-    module = _import(path, module_name, rules.folders)
-    function = getattr(module, name, None)
-    where = getattr(module, "__file__", None) or module_name
-    if function is None:
-        own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
-        there = [value.__name__ for value in own if inspect.isfunction(value) and not value.__name__.startswith("_")]
-        raise UserError(f"reward: {path}: {where} has no {name}" + (f"; it has {', '.join(there)}" if there else ""))
+    function = import_object("reward", path, rules)
     if not callable(function) or inspect.isclass(function):
         raise UserError(f"reward: {path} is not a function (it is of type {type(function).__name__})")
     if inspect.iscoroutinefunction(function):
@@ -108,7 +108,7 @@ def load(path: str, rules: ImportRules) -> Reward:
             ) from error
         return _checked(path, earned, len(completions))
 
-    reward.__name__ = name
+    reward.__name__ = name_of(path)
     return reward
 
 
@@ -141,14 +141,14 @@ def _checked(path: str, earned: Any, count: int) -> list[float | None]:
     return [None if value is None else float(value) for value in values]
 
 
-def _import(path: str, module_name: str, folders: Sequence[Path]) -> ModuleType:
+def _import(key: str, path: str, module_name: str, folders: Sequence[Path]) -> ModuleType:
     places = [str(folder) for folder in folders]
     top = module_name.partition(".")[0]
     found, loaded = PathFinder.find_spec(top, places), sys.modules.get(top)
     if found and found.origin and loaded and getattr(loaded, "__file__", None) != found.origin:
         if not getattr(loaded, "_stonk_imported", False):
             raise UserError(
-                f"reward: {path}: {found.origin} has the name of a module that is in use already: rename the file"
+                f"{key}: {path}: {found.origin} has the name of a module that is in use already: rename the file"
             )
         for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
             del sys.modules[name]  # of another folder, imported in this process before
@@ -158,13 +158,13 @@ def _import(path: str, module_name: str, folders: Sequence[Path]) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             looked = ", ".join(places)
-            raise UserError(f"reward: {path}: no module {error.name} in {looked}, nor in the environment") from error
-        raise UserError(f"reward: {path}: {module_name} imports {error.name}, which is not installed") from error
+            raise UserError(f"{key}: {path}: no module {error.name} in {looked}, nor in the environment") from error
+        raise UserError(f"{key}: {path}: {module_name} imports {error.name}, which is not installed") from error
     except (Exception, SystemExit) as error:
         if os.environ.get("STONK_TRACEBACK"):
             raise
         what = f"{type(error).__name__}: {first_line(error)}{_place(error)}"
-        raise UserError(f"reward: {path}: {module_name} cannot be imported: {what}") from error
+        raise UserError(f"{key}: {path}: {module_name} cannot be imported: {what}") from error
     if found:
         vars(sys.modules[top])["_stonk_imported"] = True
     return module

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stonk_trainer.errors import UserError, exits_cleanly, explained
-from stonk_trainer.recipe import NEW_MODEL, load_recipe, make_folder
+from stonk_trainer.files import make_folder
+from stonk_trainer.recipe import NEW_MODEL, load_recipe
 from stonk_trainer.terminal import log, start_log
 
 if TYPE_CHECKING:
@@ -22,32 +23,34 @@ if TYPE_CHECKING:
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    task, args = load_recipe(argv, trainer="sft")  # strict; no trainer, model or dataset is touched before this line
+    args = load_recipe(argv, trainer="sft")  # strict; no trainer, model or dataset is touched before this line
+    task = args.task
 
     from transformers import set_seed
 
     from stonk_trainer.models import loading
     from stonk_trainer.training import callbacks, checkpoints, distributed, guards, resumable
+    from stonk_trainer.training.run_record import RunRecord
 
     start_log()
-    distributed.shard_on_a_cpu_too()
+    distributed.patch_cpu_fsdp()
     set_seed(args.train.seed)
-    train = task.sft_dataset(args.task, "train")
-    validation = task.sft_dataset(args.task, "validation") if args.train.eval_strategy != "no" else None
+    train = task.sft_dataset("train")
+    validation = task.sft_dataset("validation") if args.train.eval_strategy != "no" else None
     name, folder = args.model.model_name_or_path, Path(args.train.output_dir)
     if name == NEW_MODEL:
-        if args.run.dry_run:
+        if args.options.dry_run:
             return  # data and sizes are checked, and a new model fits its codec
-        name = loading.write_new(lambda path: task.new_model(args.task, path, args.train.seed), folder / "new_model")
+        name = loading.write_new(lambda path: task.new_model(path, args.train.seed), folder / "new_model")
     source = name, folder, args.model.model_revision
     trust = {"trust_remote_code": args.train.trust_remote_code}
     tokenizer = loading.load_tokenizer(loading.locate_model(*source, merge=False, **trust), source[2], **trust)
-    task.check_tokenizer(args.task, tokenizer, name)
+    task.check_tokenizer(tokenizer, name)
     train = whole_rows(train, tokenizer, args.train.max_length, "training")
     validation = validation and whole_rows(validation, tokenizer, args.train.max_length, "validation")
     guards.check_optimisation(args.train)
     resumed = checkpoints.resume_point(args.train.resume_from_checkpoint, folder)
-    if args.run.dry_run:
+    if args.options.dry_run:
         return
 
     make_folder(args.train.output_dir, "output_dir")
@@ -65,10 +68,9 @@ def main(argv: list[str] | None = None) -> None:
             eval_dataset=validation,
         )
     callbacks.watch(trainer)
-    callbacks.open_run(args, resumed)
-    guards.train(trainer, resumed, args)
+    guards.train(trainer, resumed, args, RunRecord(args, resumed))
     best = loading.save_best(trainer)
-    task.add_to_model(args.task, best)
+    task.add_to_model(best)
     log.info("saved %s", best)
 
 

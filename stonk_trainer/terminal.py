@@ -1,14 +1,21 @@
-"""What a command prints: its own plain lines, and of the libraries below it only warnings that matter."""
+"""What a command prints: its own plain lines, tables, and of the libraries below it only warnings that matter."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+import time
 import warnings
+from collections.abc import Iterator, Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 log = logging.getLogger("stonk_trainer")
 
@@ -54,3 +61,42 @@ def log_to(path: Path) -> None:
         handler.flush()
         log.removeHandler(handler)
     log.addHandler(to_file)
+
+
+def with_progress(batches: Sequence[Sequence], label: str) -> Iterator[Sequence]:
+    """The batches, one by one; after each a line with how much is done, the rate and the time left."""
+    total, done, started = sum(map(len, batches)), 0, time.monotonic()
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        seconds = time.monotonic() - started
+        left = seconds / done * (total - done)
+        log.info("%s: %d/%d, %.3g per second, %.0f s left", label, done, total, done / seconds, left)
+
+
+def make_console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def printable(text: str, console: Console) -> str:
+    """`text`, of the same length, without what would steer the terminal or what its encoding cannot show."""
+    plain = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return plain.encode(console.encoding, "replace").decode(console.encoding)
+
+
+def plain_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+    return table
+
+
+def styled(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(text, style=style)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from stonk_trainer.evaluation.metrics import DayBootstrap
+from stonk_trainer.evaluation.stats import DayBootstrap
 
 YEAR = 252  # trading days
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.imports import name_of
-from stonk_trainer.recipe import Arguments, load_recipe, task_of
-from stonk_trainer.task import Task
-from stonk_trainer.terminal import log, start_log
+from stonk_trainer.files import make_folder, write_json
+from stonk_trainer.recipe import Arguments, load_recipe, task_class_of
+from stonk_trainer.task import Finding, ForecastTask, Task
+from stonk_trainer.terminal import log, start_log, with_progress
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,58 +27,77 @@ if TYPE_CHECKING:
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    if own := task_of(argv).EVALUATION:  # a task whose answers other figures judge
-        return importlib.import_module(own).main(list(sys.argv[1:] if argv is None else argv))
-    task, args = load_recipe(argv, trainer="eval")
-    run = args.run
-    rewards = task.reward_functions(args.task)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if own := task_class_of(argv).EVALUATE:  # a task whose answers other figures judge
+        module, _, function = own.partition(":")
+        return getattr(importlib.import_module(module), function)(argv)
+    args = load_recipe(argv, trainer="eval")
+    task, run = args.task, args.options
 
-    from stonk_trainer import example_answers
     from stonk_trainer.evaluation import predictions, tables
-    from stonk_trainer.evaluation.baselines import NAMES as BASELINES
-    from stonk_trainer.tasks.stocks import audit
 
     start_log()
     if run.audit_rows:
-        findings = audit.audit_folder(run.audit_rows, run.audit_prices)
-        args.save(run.output_dir)
-        write_json(Path(run.output_dir) / "audit.json", [dataclasses.asdict(finding) for finding in findings])
-        audit.print_audit(findings)
-        return audit.exit_on_failure(findings)
-    if taken := set(run.models) & set(BASELINES):
-        raise UserError(f"models: {', '.join(sorted(taken))} is the name of a baseline: give another path to the model")
-    findings = audit.audit_dataset(args.task) if run.audit else []
+        return _audit_only(args)
+    findings = _forecasts(args, "audit").audit() if run.audit else []
     if run.audit:
-        audit.print_audit(findings)  # before models are asked, which can take long
+        tables.print_audit(findings)  # before models are asked, which can take long
     if run.predictions:
-        rows, records = predictions.saved_records(run.predictions, task, args)
+        rows, records = predictions.saved_records(run.predictions, _forecasts(args, "predictions"), args)
     else:
-        rows = list(task.rl_dataset(args.task, run.split))
-        example_answers.earned(task, args.task, rows[0], rewards)  # a reward of the user's that fails ends here
-        records = model_records(task, args, rows)
-    recall = recall_of_outcomes(task, args, rows, records) if run.audit and not run.predictions else {}
-    summary = judge(args, rows, records, task_baselines(task, args, rows), judged_closes(task, args, rows))
-    summary |= {"audit": [dataclasses.asdict(finding) for finding in findings], "recall": recall}
-
-    args.save(run.output_dir)
-    predictions.save(Path(run.output_dir) / "predictions.jsonl", records)
-    write_json(Path(run.output_dir) / "summary.json", summary)
+        rows = list(task.rl_dataset(run.split))
+        task.try_rewards(rows[0])  # a reward of the user's that fails ends here
+        records = model_records(args, task, rows)
+    if isinstance(task, ForecastTask):
+        summary = judge(args, rows, records, task_baselines(args, task, rows), judged_closes(args, task, rows))
+        recall = recall_of_outcomes(args, task, rows, records) if run.audit and not run.predictions else {}
+        summary |= {"audit": [dataclasses.asdict(finding) for finding in findings], "recall": recall}
+    else:
+        summary = judge_answers(args, records)
+    folder = make_folder(run.output_dir, "output_dir")
+    args.save(folder)
+    predictions.save(folder / "predictions.jsonl", records)
+    write_json(folder / "summary.json", summary)
     tables.print_summary(summary)
-    log.info("saved %s", Path(run.output_dir) / "summary.json")
-    audit.exit_on_failure(findings)
+    log.info("saved %s", folder / "summary.json")
+    _exit_on_failure(findings)
 
 
-def write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+def _audit_only(args: Arguments) -> None:
+    from stonk_trainer.evaluation import tables
+
+    run = args.options
+    findings = _forecasts(args, "audit_rows").audit_folder(run.audit_rows, run.audit_prices)
+    args.save(run.output_dir)
+    write_json(Path(run.output_dir) / "audit.json", [dataclasses.asdict(finding) for finding in findings])
+    tables.print_audit(findings)
+    _exit_on_failure(findings)
 
 
-def model_records(task: Task, args: Arguments, rows: list[dict]) -> dict[str, list[dict]]:
-    """What each model of the recipe answers to `rows`, as records that keep the completion."""
+def _exit_on_failure(findings: Sequence[Finding]) -> None:
+    if any(finding.passed is False for finding in findings):
+        sys.exit(1)
+
+
+def _forecasts(args: Arguments, key: str) -> ForecastTask:
+    if not isinstance(args.task, ForecastTask):
+        raise UserError(f"{key}: the task {args.task.name} makes no forecasts: leave it out")
+    return args.task
+
+
+def model_records(args: Arguments, task: Task, rows: list[dict]) -> dict[str, list[dict]]:
+    """What each model of the recipe answers to `rows`, as records that keep the completion.
+
+    Raises UserError for a model with the name of a baseline.
+    """
     from transformers import set_seed
 
+    from stonk_trainer.evaluation.baselines import NAMES
     from stonk_trainer.models import loading
 
-    run = args.run
+    run = args.options
+    if taken := set(run.models) & set(NAMES):
+        raise UserError(f"models: {', '.join(sorted(taken))} is the name of a baseline: give another path to the model")
     located = {
         name: loading.locate_model(name, Path(run.output_dir) / f"model_{i}", args.model.model_revision)
         for i, name in enumerate(run.models, start=1)
@@ -87,22 +105,47 @@ def model_records(task: Task, args: Arguments, rows: list[dict]) -> dict[str, li
     records = {}
     for name, path in located.items():
         set_seed(run.seed)
-        completions = generate(task, path, [row["prompt"] for row in rows], args, label=name)
-        read = task.evaluate(args.task, rows, completions)
-        records[name] = [{**r, "completion": text} for r, text in zip(read, completions, strict=True)]
+        answers = generate(args, task, path, [row["prompt"] for row in rows], label=name)
+        records[name] = task.evaluate(rows, answers)
     return records
 
 
-def task_baselines(task: Task, args: Arguments, rows: list[dict]) -> dict[str, list[dict]]:
+def judge_answers(args: Arguments, records: dict[str, list[dict]]) -> dict:
+    """The summary of a task whose answers are no forecasts: mean rewards of each model, and of each against the one
+    named before it, with intervals over rows."""
+    from stonk_trainer.evaluation.metrics import answer_difference, summarise_answers
+    from stonk_trainer.evaluation.stats import DayBootstrap
+
+    count = len(next(iter(records.values())))
+    bootstrap = DayBootstrap(range(count), args.options.seed, block=1)
+    weights = reward_weights(args)
+    pairs = zip(list(records)[1:], records, strict=False)
+    return {
+        "split": args.options.split,
+        "model": list(records)[-1],
+        "models": {name: summarise_answers(its, weights, bootstrap) for name, its in records.items()},
+        "differences": [
+            {"model": a, "against": b, **answer_difference(records[a], records[b], bootstrap)} for a, b in pairs
+        ],
+    }
+
+
+def reward_weights(args: Arguments) -> dict[str, float]:
+    """The weight of each reward, by its name."""
+    names = args.task.reward_names
+    return dict(zip(names, args.options.reward_weights or [1.0] * len(names), strict=True))
+
+
+def task_baselines(args: Arguments, task: ForecastTask, rows: list[dict]) -> dict[str, list[dict]]:
     """Records of every baseline on `rows`, fit on the training split; none when `rows` are training rows."""
     from stonk_trainer.evaluation.baselines import baseline_records
 
-    if args.run.split == "train":
+    if args.options.split == "train":
         log.warning("no baselines: they are fit on the training split, which is what is judged here")
         return {}
-    table = task.feature_table(args.task, args.run.split).set_index(["ticker", "date"])
+    table = task.feature_table(args.options.split).set_index(["ticker", "date"])
     judged = table.loc[[(row["ticker"], row["date"]) for row in rows]].reset_index()
-    return baseline_records(task.feature_table(args.task, "train"), judged, args.run.seed)
+    return baseline_records(task.feature_table("train"), judged, args.options.seed)
 
 
 def judge(
@@ -115,11 +158,11 @@ def judge(
     """The summary: metrics, backtest and paired differences of every forecaster, on one set of resampled days."""
     from stonk_trainer.evaluation import metrics
     from stonk_trainer.evaluation.backtest import backtest, buy_and_hold, performance, signals_of
+    from stonk_trainer.evaluation.stats import DayBootstrap
 
-    run = args.run
-    names = list(map(name_of, args.task.reward))
-    weights = dict(zip(names, run.reward_weights or [1.0] * len(names), strict=True))
-    bootstrap = metrics.DayBootstrap([row["date"] for row in rows], run.seed)
+    run = args.options
+    weights = reward_weights(args)
+    bootstrap = DayBootstrap([row["date"] for row in rows], run.seed)
     forecasters = {**records, **baselines}
     trials = run.trials or max(1, len(forecasters))
     summaries = {}
@@ -145,51 +188,51 @@ def judge(
     }
 
 
-def judged_closes(task: Task, args: Arguments, rows: list[dict]) -> DataFrame:
+def judged_closes(args: Arguments, task: ForecastTask, rows: list[dict]) -> DataFrame:
     """Closes of the companies of `rows`, from the first row's day to the last day on which its forecast is held."""
-    closes = task.closes(args.task)[sorted({row["ticker"] for row in rows})]
+    closes = task.closes()[sorted({row["ticker"] for row in rows})]
     first, last = closes.index.searchsorted([min(row["date"] for row in rows), max(row["date"] for row in rows)])
-    return closes.iloc[first : last + args.run.lag + 1]
+    return closes.iloc[first : last + args.options.lag + 1]
 
 
 def recall_of_outcomes(
-    task: Task, args: Arguments, rows: list[dict], records: dict[str, list[dict]]
+    args: Arguments, task: ForecastTask, rows: list[dict], records: dict[str, list[dict]]
 ) -> dict[str, dict]:
     """Accuracy of each model with and without the company's name and the calendar, on the same rows.
 
     A model that has read about these days while it was pretrained is right more often when it is told which day it is:
     `difference` is named minus anonymised, with its paired interval; above 0, the accuracy is partly memory.
     """
-    from stonk_trainer.evaluation.metrics import DayBootstrap, difference
+    from stonk_trainer.evaluation.metrics import difference
+    from stonk_trainer.evaluation.stats import DayBootstrap
 
-    if not records:
+    other_task = task.without_identity()
+    if not records or other_task is None:
         return {}
-    hidden = dataclasses.replace(args, task=dataclasses.replace(args.task, anonymise=not args.task.anonymise))
-    hidden.task.imports = args.task.imports  # `replace` leaves out what the recipe's parser sets
-    other_rows = list(task.rl_dataset(hidden.task, args.run.split))
-    bootstrap = DayBootstrap([row["date"] for row in rows], args.run.seed)
+    other_rows = list(other_task.rl_dataset(args.options.split))
+    bootstrap = DayBootstrap([row["date"] for row in rows], args.options.seed)
     found = {}
-    for name, other in model_records(task, hidden, other_rows).items():
-        named, anonymised = (other, records[name]) if args.task.anonymise else (records[name], other)
+    for name, other in model_records(args, other_task, other_rows).items():
+        named, anonymised = (other, records[name]) if task.args.anonymise else (records[name], other)
         found[name] = difference(named, anonymised, bootstrap)["accuracy"]
     return found
 
 
-def generate(task: Task, path: str, prompts: list, args: Arguments, label: str) -> list[str]:
+def generate(args: Arguments, task: Task, path: str, prompts: list, label: str) -> list[str]:
     """One completion per prompt (chat messages), in batches of equal work; longest prompts first."""
     from trl import get_quantization_config
 
     from stonk_trainer.models import generation, loading
 
-    run = args.run
+    run = args.options
     tokenizer = loading.load_tokenizer(path, args.model.model_revision)
-    task.check_tokenizer(args.task, tokenizer, label)
+    task.check_tokenizer(tokenizer, label)
     options = loading.loading_options(args.model) | {"quantization_config": get_quantization_config(args.model)}
     generator = generation.TransformersGenerator(path, tokenizer, options)
     how = generation.Sampling(run.max_completion_length, run.temperature)
     completions = [""] * len(prompts)
     batches = generation.batches_by_length(prompts, tokenizer, run.batch_size)
-    for batch in generation.with_progress(batches, label):
+    for batch in with_progress(batches, label):
         for i, answer in zip(batch, generator.answers([prompts[i] for i in batch], how), strict=True):
             completions[i] = answer.text
     return completions

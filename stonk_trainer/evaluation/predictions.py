@@ -11,20 +11,19 @@ from pathlib import Path
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.evaluation.baselines import NAMES as BASELINES
+from stonk_trainer.files import read_jsonl, read_text, write_whole
 from stonk_trainer.recipe import Arguments
-from stonk_trainer.task import Task
+from stonk_trainer.task import ForecastTask
 from stonk_trainer.terminal import log
 
 
 def save(path: Path, records: Mapping[str, list[dict]]) -> None:
     """One JSON line per forecast: its model, and the record."""
-    with path.open("w") as file:
-        for name, its in records.items():
-            for record in its:
-                file.write(json.dumps({"model": name, **record}) + "\n")
+    lines = [json.dumps({"model": name, **record}) for name, its in records.items() for record in its]
+    write_whole(path, "".join(line + "\n" for line in lines))
 
 
-def saved_records(name: str, task: Task, args: Arguments) -> tuple[list[dict], dict[str, list[dict]]]:
+def saved_records(name: str, task: ForecastTask, args: Arguments) -> tuple[list[dict], dict[str, list[dict]]]:
     """The rows of the split that a file forecasts, and the records of each of its models on them, in one order.
 
     The file is JSON lines or a CSV with `ticker` and `date` (the day of the row, YYYY-MM-DD), optionally `model` (else
@@ -38,7 +37,7 @@ def saved_records(name: str, task: Task, args: Arguments) -> tuple[list[dict], d
     forecasts: dict[str, dict[tuple[str, str], dict]] = {}
     for number, line in _lines(path):
         where = f"{path}:{number}"
-        if not isinstance(line, dict) or not line.get("ticker") or not line.get("date"):
+        if not line.get("ticker") or not line.get("date"):
             raise UserError(f"{where}: a forecast needs ticker and date")
         model, key = str(line.get("model") or path.stem), (str(line["ticker"]).strip(), str(line["date"]).strip()[:10])
         if model in BASELINES:
@@ -49,18 +48,18 @@ def saved_records(name: str, task: Task, args: Arguments) -> tuple[list[dict], d
         of_model[key] = _checked(line, where)
         if ("completion" in of_model[key]) != ("completion" in next(iter(of_model.values()))):
             raise UserError(f"{where}: {model} has completions in some lines and directions in others: keep one kind")
-    args.task.max_eval_samples = None
+    split = args.options.split
     rows = [
         row
-        for row in task.rl_dataset(args.task, args.run.split)
+        for row in task.replaced(max_train_samples=None, max_eval_samples=None).rl_dataset(split)
         if all((row["ticker"], row["date"]) in of_model for of_model in forecasts.values())
     ]
     if not rows:
-        raise UserError(f"predictions: {path} has no row of the {args.run.split} split for every model in it")
+        raise UserError(f"predictions: {path} has no row of the {split} split for every model in it")
     for model, of_model in forecasts.items():
         if len(of_model) > len(rows):
             log.warning("%s: %d of %d forecasts are judged", model, len(rows), len(of_model))
-    return rows, {model: _records(task, args, rows, of_model) for model, of_model in forecasts.items()}
+    return rows, {model: _records(task, rows, of_model) for model, of_model in forecasts.items()}
 
 
 def _lines(path: Path) -> list[tuple[int, dict]]:
@@ -68,33 +67,22 @@ def _lines(path: Path) -> list[tuple[int, dict]]:
     if not path.is_file():
         raise UserError(f"predictions: {path} not found")
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before the first column
-        read = _csv_lines if path.suffix.lower() == ".csv" else _json_lines
-        numbered = list(read(text, path))
-    except (UnicodeDecodeError, csv.Error, RecursionError) as error:
-        raise UserError(f"predictions: {path} cannot be read as JSON lines or CSV in UTF-8: {error}") from error
+        numbered = list(_csv_lines(path)) if path.suffix.lower() == ".csv" else read_jsonl(path)
+    except csv.Error as error:
+        raise UserError(f"predictions: {path} cannot be read as CSV: {error}") from error
     if not numbered:
         raise UserError(f"predictions: {path} is empty")
     return numbered
 
 
-def _csv_lines(text: str, path: Path) -> Iterator[tuple[int, dict]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="")
+def _csv_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="")
     if reader.fieldnames and not {"ticker", "date"} <= set(reader.fieldnames):
         raise UserError(f"{path}: the columns ticker and date are needed (found: {', '.join(reader.fieldnames)})")
     for line in reader:
         if "" in line:
             raise UserError(f"{path}:{reader.line_num}: more cells than the header (a comma inside a number or text?)")
         yield reader.line_num, {key: value or None for key, value in line.items()}
-
-
-def _json_lines(text: str, path: Path) -> Iterator[tuple[int, dict]]:
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would cut inside JSON strings
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number} is not JSON: {error.msg}") from error
 
 
 def _checked(line: dict, where: str) -> dict:
@@ -119,12 +107,10 @@ def _checked(line: dict, where: str) -> dict:
     return {"direction": direction, "confidence": confidence, "move": move}
 
 
-def _records(task: Task, args: Arguments, rows: list[dict], forecasts: dict[tuple[str, str], dict]) -> list[dict]:
+def _records(task: ForecastTask, rows: list[dict], forecasts: dict[tuple[str, str], dict]) -> list[dict]:
     """Records of one model on `rows`: its completions read anew, or its directions as they are."""
     lines = [forecasts[row["ticker"], row["date"]] for row in rows]
     if "completion" in lines[0]:
-        texts = [line["completion"] for line in lines]
-        read = task.evaluate(args.task, rows, texts)
-        return [{**record, "completion": text} for record, text in zip(read, texts, strict=True)]
+        return task.evaluate(rows, [line["completion"] for line in lines])
     known = ("ticker", "date", "label", "next_return", "base_rate_up")
     return [{**{key: row[key] for key in known}, **line} for row, line in zip(rows, lines, strict=True)]

@@ -7,7 +7,6 @@ from outside: system fonts, Gradio's own scripts.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import queue
 import threading
 import time
@@ -23,7 +22,8 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.forecasting.prediction import Predictor
 from stonk_trainer.report.page import printable
 from stonk_trainer.task import Row
-from stonk_trainer.tasks import btc, stocks
+from stonk_trainer.tasks.btc import Btc
+from stonk_trainer.tasks.stocks import Stocks
 from stonk_trainer.tasks.stocks.rewards import score
 from stonk_trainer.tasks.stocks.score import Scoring, read_scoring
 
@@ -55,8 +55,8 @@ pre.answer { white-space: pre; overflow-x: auto; }
 def build(models: Sequence[Predictor], max_rows: int) -> gr.Blocks:
     """The page for models of one task or of both."""
     tabs: list[tuple[str, Callable[[], None]]] = []
-    language = [model for model in models if model.task is stocks]
-    markets = [model for model in models if model.task is btc]
+    language = [model for model in models if isinstance(model.task, Stocks)]
+    markets = [model for model in models if isinstance(model.task, Btc)]
     if language:
         rows = _named(_test_rows(language[-1], max_rows))
         tabs.append(("Stocks", lambda: _stocks_tab(language, rows)))
@@ -74,8 +74,7 @@ def build(models: Sequence[Predictor], max_rows: int) -> gr.Blocks:
 
 
 def _test_rows(model: Predictor, count: int) -> list[Row]:
-    args = dataclasses.replace(model.arguments, max_eval_samples=count)
-    return list(model.task.rl_dataset(args, "test"))
+    return list(model.task.replaced(max_eval_samples=count).rl_dataset("test"))
 
 
 def _named(rows: Sequence[Row]) -> dict[str, Row]:
@@ -156,8 +155,8 @@ def _uploaded_rows(model: Predictor, path: Path) -> list[Row]:
     from stonk_trainer.tasks.prices import read_price_csv
 
     days = np.unique(read_price_csv(path)["date"].dt.strftime("%Y-%m-%d"))
-    args = dataclasses.replace(model.arguments, dataset_name=str(path), tickers=None)
-    return model.task.rows_to_forecast(args, str(days[-UPLOADED_DAYS:][0]), None)
+    task = model.task.replaced(dataset_name=str(path), tickers=None)
+    return task.rows_to_forecast(str(days[-UPLOADED_DAYS:][0]), None)
 
 
 class _Stopped(Exception):
@@ -166,20 +165,20 @@ class _Stopped(Exception):
 
 def _answers(model: Predictor, row: Row, samples: int, temperature: float, seed: int) -> Iterator[str]:
     """HTML of the answers as far as they are written, and at last of what they come to."""
-    model.ask(samples=samples, temperature=temperature, seed=seed)
-    heard: queue.Queue[list[str]] = queue.Queue()
+    model.sample_with(samples=samples, temperature=temperature, seed=seed)
+    written: queue.Queue[list[str]] = queue.Queue()
     found: list[dict[str, Any]] = []
     failed: list[BaseException] = []
     stopped = threading.Event()
 
-    def hear(texts: list[str]) -> None:
+    def on_token(texts: list[str]) -> None:
         if stopped.is_set():
             raise _Stopped
-        heard.put(texts)
+        written.put(texts)
 
     def work() -> None:
         try:
-            found.extend(model.forecasts([row], hear))
+            found.extend(model.forecasts([row], on_token))
         except _Stopped:
             pass
         except BaseException as error:  # said on the page, by the thread that serves it
@@ -192,8 +191,8 @@ def _answers(model: Predictor, row: Row, samples: int, temperature: float, seed:
         while thread.is_alive():
             time.sleep(STREAM_SECONDS)
             texts = None
-            while not heard.empty():
-                texts = heard.get()
+            while not written.empty():
+                texts = written.get()
             if texts:
                 yield _model_html(model, Markup("").join(map(_answer_html, texts)))
     finally:
@@ -368,15 +367,14 @@ def _series(model: Predictor, path: str | None) -> list[Series]:
     """The series of the model's dataset, or of a file."""
     from stonk_trainer.tasks.btc.dataset import series_of
 
-    args = model.arguments
-    return series_of(args if path is None else dataclasses.replace(args, dataset_name=str(path), tickers=None))
+    task = model.task if path is None else model.task.replaced(dataset_name=str(path), tickers=None)
+    return series_of(task.args)
 
 
 def _days(model: Predictor, series: Series) -> np.ndarray:
     """The days a forecast may start from: those training has not seen, the last included; all where it saw all."""
-    from stonk_trainer.tasks.btc.dataset import codec_of
-
-    unseen = series.dates[series.dates > np.datetime64(codec_of(model.arguments).config.train_end)]
+    assert isinstance(model.task, Btc)
+    unseen = series.dates[series.dates > np.datetime64(model.task.codec.config.train_end)]
     return unseen if len(unseen) > 1 else series.dates[len(series.dates) // 2 :]
 
 

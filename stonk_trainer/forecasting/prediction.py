@@ -18,18 +18,17 @@ import json
 import math
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.recipe import load_command, make_folder, task_arguments
-from stonk_trainer.task import Asking, Row
-from stonk_trainer.terminal import log, start_log
+from stonk_trainer.files import make_folder, read_jsonl
+from stonk_trainer.recipe import check_day, load_command, task_of_recipe
+from stonk_trainer.task import BUILT_IN, ForecastTask, Row, SamplingConfig, load_task
+from stonk_trainer.terminal import log, make_console, plain_table, printable, start_log, with_progress
 
-RECIPES = {"stocks": "stocks/demo/stage2", "btc": "btc/rl"}  # where none lies beside the model
 SHOWN_WHOLE = 5  # forecasts whose reasoning is printed below the table
 CSV_COLUMNS: tuple[str, ...] = ("ticker", "date", "direction", "confidence", "stated_confidence")
 CSV_COLUMNS += ("calibrated_confidence", "move", "base_rate_up", "samples", "readable", "label", "next_return", "model")
@@ -91,8 +90,6 @@ class Predict:
     seed: int = field(default=42, metadata={"help": "Seed of the samples; a row's depend on it and its prompt alone."})
 
     def __post_init__(self):
-        from stonk_trainer.tasks.btc import check_day
-
         if not self.model:
             raise UserError("no model: give its folder with --model, such as runs/demo/stage2/best_model")
         if self.rows and self.dataset_name:
@@ -131,8 +128,12 @@ def main(argv: list[str] | None = None) -> None:
     start_log(sys.stderr)
     with Predictor(run.model, run) as predictor:
         rows = predictor.rows(run)
-        done = _done(run, rows, predictor.forecaster.asking.samples) if run.resume else []
-        forecasts = _with_progress(predictor, rows[len(done) :], run.batch_size)
+        done = _done(run, rows, predictor.forecaster.sampling.samples) if run.resume else []
+        left = rows[len(done) :]
+        batches = [left[start : start + run.batch_size] for start in range(0, len(left), run.batch_size)]
+        forecasts: Iterator[Row] = (
+            one for batch in with_progress(batches, "rows") for one in predictor.forecasts(batch)
+        )
         if run.out:
             forecasts = _written(run.out, done, forecasts)
         forecasts = itertools.chain(done, forecasts)
@@ -142,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
         elif run.format == "csv":
             collections.deque(_write_csv(sys.stdout, forecasts), maxlen=0)
         else:
-            print_forecasts(list(forecasts), predictor.name)
+            print_forecasts(list(forecasts), predictor)
     if run.out:
         log.info("saved %s", run.out)
 
@@ -177,7 +178,7 @@ def predict(model: str | Path, data: str | Path | Sequence[Row] | None = None, *
 class Predictor:
     """A model with the recipe it was trained by, ready to forecast; a context manager, for a merged adapter's sake.
 
-    run: its recipe, dataset_name, tickers, calibration and what `Asking` holds are read.
+    run: its recipe, dataset_name, tickers, calibration and what `SamplingConfig` holds are read.
     """
 
     def __init__(self, model: str, run: Predict):
@@ -189,22 +190,24 @@ class Predictor:
         chosen: dict[str, Any] = {"tickers": run.tickers} if run.tickers else {}
         if run.dataset_name:
             chosen = {"dataset_name": run.dataset_name, "tickers": run.tickers}
-        if (Path(model).expanduser() / "codec").is_dir():
-            chosen["codec"] = None  # the copy in the model's folder, wherever the recipe's was
-        self.task, self.arguments, values = task_arguments(self.recipe, **chosen)
-        if "predict" in self.task.NOT_FOR:
-            raise UserError(self.task.NOT_FOR["predict"])
-        self.arguments.model = self.path = loading.locate_model(model, self._merged.name)
-        asking = Asking(
+        task, values = task_of_recipe(self.recipe, **chosen)
+        if "predict" in task.UNSUPPORTED_COMMANDS:
+            raise UserError(task.UNSUPPORTED_COMMANDS["predict"])
+        if not isinstance(task, ForecastTask):
+            raise UserError(f"stonk predict is for forecasts, and the task {task.name} makes none")
+        own = task.arguments_of_model(Path(model).expanduser())
+        self.task: ForecastTask = task.replaced(**own) if own else task
+        self.task.model = self.path = loading.locate_model(model, self._merged.name)
+        sampling = SamplingConfig(
             samples=run.samples or self.task.SAMPLES,
             temperature=run.temperature,
             top_p=run.top_p,
-            max_tokens=run.max_completion_length or values.get("max_completion_length") or Asking.max_tokens,
+            max_tokens=run.max_completion_length or values.get("max_completion_length") or SamplingConfig.max_tokens,
             horizon=run.horizon,
             seed=run.seed,
             dtype=run.dtype,
         )
-        self.forecaster: Any = self.task.load_forecaster(self.arguments, self.path, asking)  # a task's own may do more
+        self.forecaster: Any = self.task.load_forecaster(self.path, sampling)  # a task's own may do more
         self._calibration = None
         if run.calibration:
             from stonk_trainer.forecasting.calibration import read_calibration
@@ -217,32 +220,20 @@ class Predictor:
     def __exit__(self, *_: object) -> None:
         self._merged.cleanup()
 
-    def ask(self, **changes: Any) -> None:
-        """Ask otherwise from now on: fields of `Asking`."""
-        self.forecaster.asking = dataclasses.replace(self.forecaster.asking, **changes)
+    def sample_with(self, **changes: Any) -> None:
+        """Sample otherwise from now on: fields of `SamplingConfig`."""
+        self.forecaster.sampling = dataclasses.replace(self.forecaster.sampling, **changes)
 
     def rows(self, run: Predict) -> list[Row]:
         """The rows that `run` names: of its file, or of the days of its dataset."""
         if run.rows:
             return self._rows_of_file(run.rows)
         first, last = run.date or run.start, run.date or run.end
-        return self.task.rows_to_forecast(self.arguments, first, last, run.horizon)
+        return self.task.rows_to_forecast(first, last, run.horizon)
 
     def _rows_of_file(self, name: str) -> list[Row]:
         where = "standard input" if name == "-" else name
-        try:
-            text = sys.stdin.read() if name == "-" else Path(name).expanduser().read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"rows: {where} cannot be read: {error}") from error
-        rows = []
-        for number, line in enumerate(text.split("\n"), start=1):  # splitlines would cut inside JSON strings
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"rows: {where}, line {number} is not JSON: {error}") from error
-            rows.append(self.checked(row, f"rows: {where}, line {number}"))
+        rows = [self.checked(row, f"rows: {where}, line {number}") for number, row in read_jsonl(name)]
         if not rows:
             raise UserError(f"rows: {where} holds none")
         return rows
@@ -258,14 +249,16 @@ class Predictor:
             value = row.get(key)
             if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
                 raise UserError(f"{where}: {key}: {value!r} is not a number")
-        return self.task.check_row(self.arguments, row, where)
+        return self.task.check_row(row, where)
 
-    def forecasts(self, rows: Sequence[Row], hear: Callable[[list[str]], None] | None = None) -> list[dict[str, Any]]:
-        """One forecast per row, all made together; hear: see `tasks.base.Forecaster`."""
+    def forecasts(
+        self, rows: Sequence[Row], on_token: Callable[[list[str]], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """One forecast per row, all made together; on_token: see `task.Forecaster`."""
         found = []
-        for row, forecast in zip(rows, self.forecaster.forecasts(rows, hear), strict=True):
+        for row, forecast in zip(rows, self.forecaster.forecasts(rows, on_token), strict=True):
             known = {key: row.get(key) for key in ("ticker", "date", "label", "next_return", "base_rate_up")}
-            one = {"model": self.name, **known, "samples": self.forecaster.asking.samples, **forecast}
+            one = {"model": self.name, **known, "samples": self.forecaster.sampling.samples, **forecast}
             if self._calibration is not None:
                 up = self._calibration.p_up(one)
                 one["calibrated_confidence"] = None if up is None else up if one["direction"] == "UP" else 1 - up
@@ -279,22 +272,13 @@ def _recipe_of(model: str) -> str:
     for home in (folder, folder.parent):
         if folder.is_dir() and (home / "recipe.yaml").is_file():
             return str(home / "recipe.yaml")
-    recipe = RECIPES["btc" if (folder / "codec").is_dir() else "stocks"]
+    tasks = [task for task in map(load_task, BUILT_IN) if issubclass(task, ForecastTask) and task.recognises(folder)]
+    recipe = tasks[-1].RECIPE  # the first one takes any language model
     log.info("no recipe.yaml beside %s: prompts as of %s; give --recipe if it was trained by another", model, recipe)
     return recipe
 
 
 # ------------------------------------------------------------------------------------------------------ a file
-
-
-def _with_progress(predictor: Predictor, rows: Sequence[Row], batch_size: int) -> Iterator[dict[str, Any]]:
-    """The forecasts, batch by batch; after each a line with how many are done, the rate and the time left."""
-    started = time.monotonic()
-    for start in range(0, len(rows), batch_size):
-        yield from predictor.forecasts(rows[start : start + batch_size])
-        done, seconds = min(start + batch_size, len(rows)), time.monotonic() - started
-        left = seconds / done * (len(rows) - done)
-        log.info("%d/%d rows, %.3g per second, %.0f s left", done, len(rows), done / seconds, left)
 
 
 def _written(out: str, done: Sequence[Mapping], forecasts: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -356,10 +340,8 @@ def _done(run: Predict, rows: Sequence[Row], samples: int) -> list[dict[str, Any
 # ------------------------------------------------------------------------------------------------------ a table
 
 
-def print_forecasts(forecasts: Sequence[Mapping], model: str) -> None:
-    """A table, and below it what the model says of the first rows where it answers in text."""
-    from stonk_trainer.evaluation.shown import make_console, plain_table, print_evidence, printable, styled
-
+def print_forecasts(forecasts: Sequence[Row], predictor: Predictor) -> None:
+    """A table, and below it what the task has to show of the first rows."""
     console = make_console()
     numbers = ("samples", "stated", "calibrated", "move", "base rate", "outcome")
     columns = ["row", "forecast", *numbers]
@@ -374,7 +356,7 @@ def print_forecasts(forecasts: Sequence[Mapping], model: str) -> None:
     for one in forecasts:
         cells = _cells(one)
         table.add_row(*(printable(cells[name], console) for name in columns))
-    console.print(printable(f"{model}: {len(forecasts)} rows", console))
+    console.print(printable(f"{predictor.name}: {len(forecasts)} rows", console))
     console.print(table)
     told = "samples: share of them that says so; base rate: how often it rose until then"
     if "calibrated" in columns:
@@ -385,11 +367,7 @@ def print_forecasts(forecasts: Sequence[Mapping], model: str) -> None:
         console.print(f"{unread} of {len(forecasts)} rows have no answer that can be read: {advice}", soft_wrap=True)
     console.print()
     for one in forecasts[:SHOWN_WHOLE]:
-        if one.get("answer"):
-            console.print(styled(printable(f"{one['ticker']} {one['date']}", console), "bold"))
-            console.print(styled(printable(one["answer"].strip(), console)), soft_wrap=True)
-            print_evidence(one["evidence"], one["invented"], console)
-            console.print()
+        predictor.task.print_details(one)
 
 
 def _cells(one: Mapping) -> dict[str, str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 
 
-def cannot_share(model: PreTrainedModel) -> str | None:
+def unsupported_reason(model: PreTrainedModel) -> str | None:
     """Why the answers of a prompt cannot share it in this model; None when they can."""
     config = model.config.get_text_config()
     if config is not model.config or config.is_encoder_decoder:

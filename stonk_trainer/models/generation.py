@@ -6,8 +6,7 @@ by batch.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +16,6 @@ import numpy as np
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import decoding, loading
-from stonk_trainer.terminal import log
 
 if TYPE_CHECKING:
     import torch
@@ -76,23 +74,23 @@ class TransformersGenerator:
         count: int,
         sampling: Sampling,
         seeds: Sequence[int],
-        hear: Callable[[list[str]], None] | None = None,
+        on_token: Callable[[list[str]], None] | None = None,
     ) -> list[list[Answer]]:
         """`count` answers to each prompt, all together; each prompt is read once where the model allows it.
 
         seeds: one per prompt, and all that its answers depend on beside model and prompt, up to the rounding of other
-        batches. hear: called after each token with the answers so far, those of a prompt one after the other.
+        batches. on_token: called after each token with the answers so far, those of a prompt one after the other.
         """
         import torch
         from transformers import set_seed
 
         inputs = self._inputs([prompt for prompt in prompts for _ in range(count)])
         how = _how(sampling)
-        if decoding.cannot_share(self.model) is None:
+        if decoding.unsupported_reason(self.model) is None:
             rows = [[seed, number] for seed in seeds for number in range(count)]
             drawn_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
             to_text = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
-            each_step = None if hear is None else lambda tokens_BC: hear(to_text(tokens_BC))
+            each_step = None if on_token is None else lambda tokens_BC: on_token(to_text(tokens_BC))
             draws_BC = torch.from_numpy(drawn_BC).to(self.device)
             how["custom_generate"] = partial(decoding.decode, draws_BC=draws_BC, each_step=each_step)
         set_seed(seeds[0] % 2**32)
@@ -171,14 +169,3 @@ def batches_by_length(prompts: Sequence[Messages], tokenizer: PreTrainedTokenize
     texts = tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
     return [order[start : start + size] for start in range(0, len(order), size)]
-
-
-def with_progress(batches: Sequence[list[int]], label: str) -> Iterator[list[int]]:
-    """The batches, one by one; after each a line with how much is done, the rate and the time left."""
-    total, done, started = sum(map(len, batches)), 0, time.monotonic()
-    for batch in batches:
-        yield batch
-        done += len(batch)
-        seconds = time.monotonic() - started
-        left = seconds / done * (total - done)
-        log.info("%s: %d/%d answers, %.1f per second, %.0f s left", label, done, total, done / seconds, left)

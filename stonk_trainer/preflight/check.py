@@ -22,9 +22,8 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from stonk_trainer import example_answers, recipe
+from stonk_trainer import recipe
 from stonk_trainer.errors import Unreachable, UserError, exits_cleanly, explained
-from stonk_trainer.imports import name_of
 from stonk_trainer.terminal import log, quiet_imports, start_log
 from stonk_trainer.training import checkpoints
 
@@ -58,7 +57,6 @@ class Findings:
 class Checked:
     """A run as far as it is known."""
 
-    task: Any
     args: recipe.Arguments
     findings: Findings
     processes: int
@@ -87,14 +85,14 @@ def main(argv: list[str] | None = None) -> None:
     trainer = trainer or trainer_of(argv)
     if trainer not in ("sft", "grpo"):
         raise UserError(f"--trainer: {trainer} is not sft or grpo")
-    task, args = recipe.load_recipe(argv, trainer, model_must_exist=False)
+    args = recipe.load_recipe(argv, trainer, model_must_exist=False)
 
     import torch
 
     _without_a_dead_hub()
     start_log()
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    run = Checked(task, args, Findings(), processes=int(os.environ.get("WORLD_SIZE", max(1, gpus))))
+    run = Checked(args, Findings(), processes=int(os.environ.get("WORLD_SIZE", max(1, gpus))))
     for title, section in SECTIONS.items():
         print(f"\n{title}")
         try:
@@ -126,7 +124,7 @@ def trainer_of(argv: list[str]) -> str:
     command = next((c for c in commands if c in ("sft", "grpo")), commands[0] if commands else "")
     if command not in ("", "sft", "grpo"):
         raise UserError(f"{name} is a recipe of stonk {command}, which checks it itself; stonk check: sft and grpo")
-    task = recipe.task_of(argv)
+    task = recipe.task_class_of(argv)
     known = {trainer: recipe.known_keys(trainer, task) for trainer in ("sft", "grpo")}
     unknown = {trainer: len(keys - names - {"task"}) for trainer, names in known.items()}
     if unknown["sft"] == unknown["grpo"]:
@@ -162,8 +160,8 @@ def plan(run: Checked) -> None:
     rate = f"learning rate {train.learning_rate:g} ({train.lr_scheduler_type.value})"
     _tell(f"trains {kind}{bits}, {model.dtype} weights, {rate}")
     if args.trainer == "grpo":
-        weights = train.reward_weights or [1.0] * len(args.task.reward)
-        rewards = ", ".join(f"{name} x {weight:g}" for name, weight in zip(args.task.reward, weights, strict=True))
+        weights = train.reward_weights or [1.0] * len(args.task.args.reward)
+        rewards = ", ".join(f"{name} x {weight:g}" for name, weight in zip(args.task.args.reward, weights, strict=True))
         _tell(f"rewards: {rewards}")
         kl = f"beta {train.beta:g} to the model it starts from" if train.beta else "none (beta 0)"
         _tell(f"KL: {kl}; loss {train.loss_type}; advantages scaled by {train.scale_rewards}")
@@ -181,7 +179,7 @@ FEWEST_GROUPS = 4  # over which advantages are scaled, for a proper score to sta
 def _check_scaling(run: Checked) -> None:
     """A proper score divided by the spread of its own group pays for overconfidence (arXiv:2508.11800)."""
     train = run.args.train
-    proper = run.task.proper_scores(run.args.task)
+    proper = run.args.task.proper_scores()
     if not proper:
         return
     what = f"{proper[0]} is a proper score, and "
@@ -211,7 +209,7 @@ def model(run: Checked) -> None:
     args = run.args.model
     if args.model_name_or_path == recipe.NEW_MODEL:
         with tempfile.TemporaryDirectory() as folder:
-            run.task.new_model(run.args.task, Path(folder), run.args.train.seed)
+            run.args.task.new_model(Path(folder), run.args.train.seed)
             run.config, run.tokenizer = AutoConfig.from_pretrained(folder), loading.load_tokenizer(folder)
         _tell(f"a new one: {_size(run.config)}")
         return
@@ -220,7 +218,7 @@ def model(run: Checked) -> None:
         args.model_name_or_path, run.args.train.output_dir, args.model_revision, merge=False, trust_remote_code=trust
     )
     tokenizer = loading.load_tokenizer(run.model, args.model_revision, trust)
-    run.task.check_tokenizer(run.args.task, tokenizer, args.model_name_or_path)
+    run.args.task.check_tokenizer(tokenizer, args.model_name_or_path)
     run.tokenizer = tokenizer
     try:
         run.config = AutoConfig.from_pretrained(run.model, revision=args.model_revision, trust_remote_code=trust)
@@ -244,10 +242,11 @@ def _maker(complaint: str) -> str | None:
 
 def data(run: Checked) -> None:
     """Rows of each split; the task says itself what it leaves out and why."""
-    rows = run.task.sft_dataset if run.args.trainer == "sft" else run.task.rl_dataset
+    task = run.args.task
+    rows = task.sft_dataset if run.args.trainer == "sft" else task.rl_dataset
     splits = ["train"] + ["validation"] * (run.args.train.eval_strategy != "no")
     for split in splits:
-        run.rows[split] = rows(run.args.task, split)
+        run.rows[split] = rows(split)
         _tell(f"{split}: {len(run.rows[split]):,} rows")
 
 
@@ -344,15 +343,15 @@ def _show_rewards(run: Checked, row: dict) -> None:
         print("\n".join(message["content"] for message in prompt))
     else:
         print(run.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
-    rewards = run.task.reward_functions(run.args.task)
-    answers, earned = example_answers.earned(run.task, run.args.task, row, rewards, run.tokenizer)
-    names = list(map(name_of, run.args.task.reward))
+    task = run.args.task
+    answers = task.examples(row)
+    earned = task.earned([row] * len(answers), list(answers.values()), run.tokenizer)
+    names = task.reward_names
     weights = run.args.train.reward_weights or [1.0] * len(names)
-    totals = [sum(w * (r or 0.0) for w, r in zip(weights, column, strict=True)) for column in zip(*earned, strict=True)]
+    totals = [sum(w * (r or 0.0) for w, r in zip(weights, one.values(), strict=True)) for one in earned]
     _tell(f"{'what is earned':<24}" + "".join(f"{name:>14}" for name in (*names, "total")))
-    for place, name in enumerate(answers):
-        values = [column[place] for column in earned]
-        cells = "".join(f"{'-' if value is None else f'{value:.3f}':>14}" for value in (*values, totals[place]))
+    for name, one, total in zip(answers, earned, totals, strict=True):
+        cells = "".join(f"{'-' if value is None else f'{value:.3f}':>14}" for value in (*one.values(), total))
         _tell(f"{name:<24}{cells}")
     for name, answer in answers.items():
         if answer:
@@ -398,7 +397,7 @@ def step(run: Checked) -> None:
     warmup = train.warmup_steps if train.warmup_steps >= 1 else train.warmup_steps * run.steps
     if warmup >= run.steps:
         run.doubt(f"warmup_steps {warmup:g} of {run.steps} steps: the learning rate is never reached")
-    if run.args.trainer == "grpo" and run.args.run.stop_at_milestone and train.eval_strategy == "no":
+    if run.args.trainer == "grpo" and run.args.options.stop_at_milestone and train.eval_strategy == "no":
         run.doubt("stop_at_milestone needs evaluations: eval_strategy is no")
     of_text = "input_ids" not in run.rows["train"].column_names
     if run.args.trainer == "sft" and train.packing and of_text and not run.args.model.attn_implementation:

@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
-import tempfile
 import threading
 import warnings
 from datetime import UTC, date, datetime, timedelta
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.files import write_whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -98,14 +97,13 @@ def verify(name: str, path: str | None, split: str | None) -> None:
 
 def rows(recipe: str, split: str, count: int | None = None, model: str | None = None) -> None:
     """Print the RL rows of a recipe as JSON lines. Raises UserError for a recipe without rows, or a count below 1."""
-    from stonk_trainer.recipe import task_arguments
+    from stonk_trainer.recipe import task_of_recipe
 
     if count is not None and count < 1:
         raise UserError(f"--max_rows: {count} must be at least 1")
     chosen = {} if count is None else {"max_train_samples": count, "max_eval_samples": count}
-    task, args, values = task_arguments(recipe, **chosen)
-    args.model = model or values.get("model_name_or_path")
-    for row in task.rl_dataset(args, split):
+    task, _ = task_of_recipe(recipe, model, **chosen)
+    for row in task.rl_dataset(split):
         print(json.dumps(row))
 
 
@@ -136,7 +134,10 @@ def fetch(ticker: str, out: str | None = None, start: str | None = None, end: st
     if table.empty:
         raise UserError(f"{ticker}: Yahoo has no close between {first or 'its first day'} and {last}")
     table.index = table.index.strftime("%Y-%m-%d")
-    _write_whole(path, table.to_csv(index_label="Date", lineterminator="\n"))
+    try:
+        write_whole(path, table.to_csv(index_label="Date", lineterminator="\n"))
+    except OSError as error:
+        raise UserError(f"--out: {path} cannot be written: {error.strerror}") from error
     left_out = f" ({(~known).sum()} without a close left out)" if not known.all() else ""
     print(f"{path}: {len(table)} days, {table.index[0]} to {table.index[-1]}{left_out}")
     return path
@@ -196,20 +197,3 @@ def _day(flag: str, text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise UserError(f"{flag}: {text} is not a day (YYYY-MM-DD)") from None
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside `path`, then rename: a torn file is never seen."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"--out: {path} cannot be written: {error}") from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)

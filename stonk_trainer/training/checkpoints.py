@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there, and which one a run is resumed from.
 
-A checkpoint is written into a hidden folder of the run and renamed when every rank is done, with the SHA-256 of each of
-its files (`trainers.py` does the writing). `--resume_from_checkpoint auto` takes the last one whose files are what they
-were, and the beginning where there is none.
+`resumable.py` writes a checkpoint into a hidden folder of the run, with the SHA-256 of each of its files, and renames
+it when every rank is done. `--resume_from_checkpoint auto` takes the last one whose files are what they were, and the
+beginning where there is none.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import shutil
 from pathlib import Path
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.recipe import AUTO
 from stonk_trainer.terminal import log
 
-AUTO = ("auto", "last", "true", "True")
 CHECKSUMS = "checksums.json"
 UNFINISHED = ".unfinished"  # in a run's folder: the checkpoint being written
 PREVIOUS = ".previous_run"  # what a run started anew in the same folder has moved out of its way
-OF_A_RUN: tuple[str, ...] = ("training.log", "training_log.jsonl", "stage2_training_log.jsonl", "metrics.jsonl")
-OF_A_RUN += ("market_stats.json", "milestone.json", "best_model", "best_adapter")
+RUN_ARTIFACTS: tuple[str, ...] = ("training.log", "run.json", "metrics.jsonl", "market_stats.json")
+RUN_ARTIFACTS += ("training_log.jsonl", "stage2_training_log.jsonl", "milestone.json", "best_model", "best_adapter")
 
 
 def checkpoints(run: str | Path) -> list[Path]:
@@ -77,13 +77,13 @@ def resume_point(value: str | None, run: str | Path) -> str | None:
     return value
 
 
-def make_way(run: Path, resumed: str | None) -> None:
+def archive_previous_run(run: Path, resumed: str | None) -> None:
     """Move what an earlier run left in `run` into `.previous_run`: its later checkpoints, and if this one starts anew
     all of them, its logs and its model, so that nothing of it is taken for this run's."""
     step = step_of(Path(resumed)) if resumed else 0
     old = [folder for folder in checkpoints(run) if step_of(folder) > step]
     if not resumed:
-        old += [run / name for name in OF_A_RUN if (run / name).exists()]
+        old += [run / name for name in RUN_ARTIFACTS if (run / name).exists()]
     shutil.rmtree(run / UNFINISHED, ignore_errors=True)
     if not old:
         return

@@ -8,7 +8,7 @@ from accelerate import state
 from accelerate.utils import DistributedType
 
 
-def shard_on_a_cpu_too() -> None:
+def patch_cpu_fsdp() -> None:
     """Let recipes/accelerate/fsdp2.yaml shard on a CPU as it does on GPUs.
 
     Accelerate 1.15 makes it plain data parallel there, without a word, although PyTorch's FSDP2 runs on gloo.

@@ -24,16 +24,17 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.models.decoding import cannot_share, decode, distinct
+from stonk_trainer.models import decoding
+from stonk_trainer.models.decoding import decode, distinct
 from stonk_trainer.terminal import log
 from stonk_trainer.training.resumable import ScoredGRPOTrainer
 
 
-def why_not(model: PreTrainedModel, args: TrainingArguments) -> str | None:
+def unsupported_reason(model: PreTrainedModel, args: TrainingArguments) -> str | None:
     """Why prompts cannot be shared with this model and these arguments; None when they can."""
     if args.use_vllm or args.use_transformers_continuous_batching:
         return "another engine samples (use_vllm, use_transformers_continuous_batching)"
-    if reason := cannot_share(model):
+    if reason := decoding.unsupported_reason(model):
         return reason
     if is_deepspeed_zero3_enabled():
         return "DeepSpeed ZeRO 3 holds the weights in shards"
@@ -98,7 +99,7 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         self.resample_groups = resample_groups
         model = self.accelerator.unwrap_model(self.model)
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        reason = why_not(base, self.args)
+        reason = unsupported_reason(base, self.args)
         if reason and shared_prefix == "true":
             raise UserError(f"shared_prefix: true cannot be done here: {reason}; set it to auto")
         self.shares = shared_prefix != "false" and reason is None

@@ -18,18 +18,20 @@ from stonk_trainer.errors import UserError, explained, in_one_line
 from stonk_trainer.models.loading import reading
 from stonk_trainer.recipe import Arguments
 from stonk_trainer.terminal import log
-from stonk_trainer.training.callbacks import RunCallback, cannot_end
+from stonk_trainer.training.callbacks import RunCallback
 from stonk_trainer.training.checkpoints import checkpoints, step_of
+from stonk_trainer.training.progress import cannot_end
+from stonk_trainer.training.run_record import RunRecord
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, Trainer, TrainingArguments
 
 
-def train(trainer: Trainer, resumed: str | None, args: Arguments) -> None:
+def train(trainer: Trainer, resumed: str | None, args: Arguments, record: RunRecord) -> None:
     """`trainer.train()`, that ends in one line where it cannot go on.
 
     On SIGTERM or Ctrl-C the step is finished, a checkpoint written, and the process ends with 128 + the signal's number
-    (143, 130), which a batch system tells from a failure. `args`: the recipe's Arguments.
+    (143, 130), which a batch system tells from a failure. record: is finished in either case.
     """
     signals, begun = StopSignals(), step_of(Path(resumed)) if resumed else 0
     trainer.add_callback(signals)
@@ -42,6 +44,7 @@ def train(trainer: Trainer, resumed: str | None, args: Arguments) -> None:
             if said is None:
                 raise
             raise UserError(said) from error
+    record.finish(trainer)
     if signals.caught:
         log.info("stopped by %s at step %d; go on with --resume_from_checkpoint auto",
                  signal.Signals(signals.caught).name, trainer.state.global_step)  # fmt: skip

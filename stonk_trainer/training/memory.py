@@ -313,9 +313,12 @@ def with_lora(model: PreTrainedModel, args: Any) -> PreTrainedModel | PeftModel:
 
 def _shares(config: PretrainedConfig, args: Any) -> bool:
     """Whether prompts are shared (shared_prefix.py)."""
-    from stonk_trainer.training.grouped import why_not
+    from stonk_trainer.training.grouped import unsupported_reason
 
-    return args.run.shared_prefix != "false" and why_not(empty_model(config, args.model, 1), args.train) is None
+    return (
+        args.options.shared_prefix != "false"
+        and unsupported_reason(empty_model(config, args.model, 1), args.train) is None
+    )
 
 
 # --------------------------------------------------------------------------------------------------- passes

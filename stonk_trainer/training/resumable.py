@@ -1,6 +1,6 @@
-"""TRL's trainers, unchanged in what they compute, that lose nothing.
+"""TRL's trainers, unchanged in what they compute, that can be resumed exactly.
 
-`CarefulTrainer` writes checkpoints that are whole or not there, keeps in them what TRL does not (completions that
+`ResumableTrainer` writes checkpoints that are whole or not there, keeps in them what TRL does not (completions that
 further steps still learn from, half-filled means of a log, the place in the data, the state of our callbacks), and
 stops on a loss or gradient that is not finite, with the batch saved.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from trl import GRPOTrainer, SFTTrainer
 from trl.trainer.utils import RepeatSampler
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.task import text_of
+from stonk_trainer.task import Task, text_of
 from stonk_trainer.training import checkpoints
-from stonk_trainer.training.callbacks import CompletionCallback, RunCallback, forecast_metrics
+from stonk_trainer.training.callbacks import CompletionCallback, RunCallback
 
 
-class CarefulTrainer(Trainer):
+class ResumableTrainer(Trainer):
     """Before a trainer of TRL in the bases of a class: whole checkpoints, exact resumption, no step with NaN."""
 
     _writing: Path | None = None  # where the checkpoint being written lies
@@ -54,7 +53,7 @@ class CarefulTrainer(Trainer):
                 shutil.rmtree(self._writing, ignore_errors=True)
             self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
-            torch.save(self._progress(), folder / f"progress_{self.args.process_index}.pt")
+            torch.save(self.extra_state(), folder / f"extra_state_{self.args.process_index}.pt")
             if self.state.best_model_checkpoint == str(folder):
                 self.state.best_model_checkpoint = str(checkpoint)
             self.accelerator.wait_for_everyone()
@@ -82,7 +81,7 @@ class CarefulTrainer(Trainer):
         else:
             super()._run_epoch(*args, **kwargs)
 
-    def _progress(self) -> dict:
+    def extra_state(self) -> dict:
         """What of this rank a checkpoint of Transformers does not hold: numbers, texts, tensors, and lists of these."""
         return {
             "metrics": {
@@ -99,16 +98,16 @@ class CarefulTrainer(Trainer):
             },
         }
 
-    def _go_on(self, progress: dict) -> None:
-        """Take up what `_progress` kept."""
-        for mode, metrics in progress["metrics"].items():
+    def load_extra_state(self, state: dict) -> None:
+        """Take up what `extra_state` kept."""
+        for mode, metrics in state["metrics"].items():
             for key, values in metrics.items():
                 self._metrics[mode][key] = values
-        self._tr_loss = torch.tensor(progress["loss"], device=self.args.device)
-        self._globalstep_last_logged, self._total_train_tokens = progress["last_logged"], progress["tokens"]
+        self._tr_loss = torch.tensor(state["loss"], device=self.args.device)
+        self._globalstep_last_logged, self._total_train_tokens = state["last_logged"], state["tokens"]
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, RunCallback):
-                kept = progress["callbacks"].get(type(callback).__name__, {})
+                kept = state["callbacks"].get(type(callback).__name__, {})
                 for name in callback.KEPT:
                     setattr(callback, name, kept.get(name, getattr(callback, name)))
 
@@ -156,15 +155,15 @@ class CarefulTrainer(Trainer):
 class _Restore(TrainerCallback):
     """Brings a resumed trainer's own state back when Transformers has set up its."""
 
-    def __init__(self, trainer: CarefulTrainer):
+    def __init__(self, trainer: ResumableTrainer):
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):
         if self.trainer._resumed is None:
             return
-        path = Path(self.trainer._resumed) / f"progress_{args.process_index}.pt"
+        path = Path(self.trainer._resumed) / f"extra_state_{args.process_index}.pt"
         if path.is_file():  # not in a checkpoint of TRL alone, or of fewer processes
-            self.trainer._go_on(torch.load(path, weights_only=True, map_location=args.device))
+            self.trainer.load_extra_state(torch.load(path, weights_only=True, map_location=args.device))
 
 
 def _not_saved(run: Path, step: int, error: Exception) -> str:
@@ -181,8 +180,8 @@ def _not_saved(run: Path, step: int, error: Exception) -> str:
 # ------------------------------------------------------------------------------------------------- supervised
 
 
-class SupervisedTrainer(CarefulTrainer, SFTTrainer):
-    """TRL's SFTTrainer that loses nothing."""
+class SupervisedTrainer(ResumableTrainer, SFTTrainer):
+    """TRL's SFTTrainer, resumable."""
 
 
 class SmallVocabularySFTTrainer(SupervisedTrainer):
@@ -208,23 +207,23 @@ class SmallVocabularySFTTrainer(SupervisedTrainer):
 # ------------------------------------------------------------------------------------------------- GRPO
 
 
-class ScoredGRPOTrainer(CarefulTrainer, GRPOTrainer):
-    """TRL's GRPOTrainer that loses nothing, and tells its `CompletionCallback`s what was generated and what it earned.
+class ScoredGRPOTrainer(ResumableTrainer, GRPOTrainer):
+    """TRL's GRPOTrainer, resumable, that tells its `CompletionCallback`s what was generated and what it earned.
 
-    `records(rows, completions)` is the task's reading of the answers. `_calculate_rewards` is the one place in TRL
-    where rows, completions and the rewards of all ranks are together.
+    task: it reads the answers. `_calculate_rewards` is the one place in TRL where rows, completions and the rewards of
+    all ranks are together.
     """
 
-    def __init__(self, *args: Any, records: Callable[[list, list], list[dict]], **kwargs: Any):
-        self._records = records
+    def __init__(self, *args: Any, task: Task, **kwargs: Any):
+        self._task = task
         super().__init__(*args, **kwargs)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         rewards_BF = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        read = zip(self._records(inputs, completions), map(text_of, completions), strict=True)
+        read = zip(self._task.read(inputs, completions), map(text_of, completions), strict=True)
         records = gather_object([{**record, "completion": text} for record, text in read])  # in rank order, as TRL's
         mode = "train" if self.model.training else "eval"
-        for name, value in forecast_metrics(records).items():
+        for name, value in self._task.metrics(records).items():
             self._metrics[mode][name].append(value)
         if self.accelerator.is_main_process:
             training = self.model.training
@@ -244,15 +243,15 @@ class ScoredGRPOTrainer(CarefulTrainer, GRPOTrainer):
         plain = super()._get_train_sampler(dataset)
         return _EpochSampler(self, plain) if type(plain) is RepeatSampler else plain
 
-    def _progress(self):
+    def extra_state(self):
         """Also the completions that the next steps still learn from, where a generation lasts longer than a step."""
         every = self.args.steps_per_generation * self.num_iterations
         under_way = self._step % every != 0
-        return super()._progress() | {"step": self._step, "buffered": self._buffered_inputs if under_way else None}
+        return super().extra_state() | {"step": self._step, "buffered": self._buffered_inputs if under_way else None}
 
-    def _go_on(self, progress):
-        super()._go_on(progress)
-        self._step, self._buffered_inputs = progress["step"], progress["buffered"]
+    def load_extra_state(self, state):
+        super().load_extra_state(state)
+        self._step, self._buffered_inputs = state["step"], state["buffered"]
 
     def _last_batch(self):
         return self._buffered_inputs[(self._step - 1) % self.args.steps_per_generation] if self._buffered_inputs else {}

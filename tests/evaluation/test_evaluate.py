@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stonk_trainer.evaluation import evaluate
-from stonk_trainer.evaluation.metrics import DayBootstrap, summarise
+from stonk_trainer.evaluation.metrics import summarise
+from stonk_trainer.evaluation.stats import DayBootstrap
 
 REQUIRED = [
     "n",

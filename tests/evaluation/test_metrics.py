@@ -4,7 +4,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from stonk_trainer.evaluation import metrics
-from stonk_trainer.evaluation.metrics import DayBootstrap, difference, p_up
+from stonk_trainer.evaluation.metrics import difference, p_up
+from stonk_trainer.evaluation.stats import DayBootstrap
 
 WEIGHTS = {"accuracy": 0.6, "coherence": 0.4}
 

@@ -3,29 +3,29 @@
 codec (`stonk codec train`) → Stage 1, pretraining on many assets (`stonk sft`) → Stage 2, SFT on one asset → Stage 3,
 RL on what came after (`stonk grpo`) → `stonk forecast`. Any daily CSV takes the place of BTC.
 
-This module is the task object of `tasks/base.py`; what it needs is imported when called. The dates that split the data
-are the codec's: it is trained first, and every model folder holds a copy of it.
+What a method needs is imported when it is called. The dates that split the data are the codec's: it is trained first,
+and every model folder holds a copy of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stonk_trainer import imports
 from stonk_trainer.errors import UserError
-from stonk_trainer.task import Asking, Forecaster, Row, TaskArguments
+from stonk_trainer.imports import Reward
+from stonk_trainer.recipe import check_day
+from stonk_trainer.task import ForecastArguments, Forecaster, ForecastTask, Row, SamplingConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
-NOT_FOR = {"eval": "stonk eval judges answers in text: judge a GPT with `stonk forecast --evaluate true`"}
-SAMPLES = 200
-EVALUATION = None
+    from stonk_trainer.tasks.btc.codec import Codec
+
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of sampled paths, in tables and pictures
-REWARDS = ("token_acc", "return_mse", "crps", "pnl")
 
 
 @dataclass
@@ -52,20 +52,8 @@ class Market:
         check_days(self.train_end, self.validation_end)
 
 
-def check_day(name: str, value: str | None) -> None:
-    """Raise UserError unless `value` is None or a day written YYYY-MM-DD: days are compared as they are written."""
-    from datetime import date
-
-    try:
-        right = value is None or date.fromisoformat(value).isoformat() == value
-    except ValueError:
-        right = False
-    if not right:
-        raise UserError(f"{name}: {value} is not a day (YYYY-MM-DD)")
-
-
 def check_days(train_end: str | None, validation_end: str | None) -> None:
-    """Raise UserError for what is no day, and for a validation that ends before training does."""
+    """Raise UserError for what is not a day, and for a validation that ends before training does."""
     check_day("train_end", train_end)
     check_day("validation_end", validation_end)
     if train_end and validation_end and train_end >= validation_end:
@@ -73,7 +61,7 @@ def check_days(train_end: str | None, validation_end: str | None) -> None:
 
 
 @dataclass
-class Arguments(TaskArguments, Market):
+class BtcArguments(ForecastArguments, Market):
     """Recipe keys of the btc task in `stonk sft` and `stonk grpo`."""
 
     data: str | None = field(
@@ -102,26 +90,17 @@ class Arguments(TaskArguments, Market):
         default=None,
         metadata={"help": "Tokens from one window or context to the next; left out: half a window in SFT, 1 in RL."},
     )
-    max_train_samples: int | None = field(
-        default=None, metadata={"help": "RL contexts, drawn at random over the dates."}
-    )
-    max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Validation contexts, drawn at random over the dates."}
-    )
-    sampling_seed: int = field(default=42, metadata={"help": "Seed of drawing contexts."})
     gpt_hidden_size: int = field(default=64, metadata={"help": "A new GPT: width."})
     gpt_layers: int = field(default=3, metadata={"help": "A new GPT: layers."})
     gpt_heads: int = field(default=4, metadata={"help": "A new GPT: attention heads, a divisor of the width."})
     gpt_positions: int = field(default=1024, metadata={"help": "A new GPT: the longest sequence, context and future."})
 
     def __post_init__(self):
-        super().__post_init__()
+        ForecastArguments.__post_init__(self)
+        Market.__post_init__(self)
         for name in ("context_len", "horizon", "context_step", "gpt_hidden_size", "gpt_layers", "gpt_heads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be at least 1")
-        for name in ("max_train_samples", "max_eval_samples"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} must be at least 1; leave it out for all contexts")
         if self.cost_bps < 0:
             raise UserError(f"cost_bps: {self.cost_bps} must be 0 or more")
         if self.gpt_hidden_size % (2 * self.gpt_heads):
@@ -134,111 +113,121 @@ class Arguments(TaskArguments, Market):
                 f"gpt_positions: {self.gpt_positions} is less than context_len {self.context_len} + horizon "
                 f"{self.horizon}"
             )
-        imports.check_names(self.reward, REWARDS)
 
 
-def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
-    """A sample is exactly `horizon` tokens, none of them an end: TRL would take it for cut off and learn nothing."""
-    if trainer != "grpo":
-        return {}
-    for key in ("num_generations", "num_generations_eval"):
-        if "crps" in values.get("reward", ()) and (values.get(key) or 8) < 3:
-            raise UserError(f"{key}: {values[key]}: crps compares samples of one context: set it to 3 or more")
-    return {"max_completion_length": values.get("horizon", Arguments.horizon), "mask_truncated_completions": False}
+class Btc(ForecastTask):
+    """Forecasts of price paths by a small GPT over market tokens."""
 
+    Arguments = BtcArguments
+    REWARDS = ("token_acc", "return_mse", "crps", "pnl")
+    UNSUPPORTED_COMMANDS = {
+        "eval": "stonk eval judges answers in text: judge a GPT with `stonk forecast --evaluate true`"
+    }
+    SAMPLES = 200
+    RECIPE = "btc/rl"
+    args: BtcArguments
 
-def new_model(args: Arguments, folder: Path, seed: int) -> None:
-    """Write a GPT with random weights, of the sizes in `args`, into `folder`."""
-    from stonk_trainer.tasks.btc import dataset, gpt
+    @property
+    def codec(self) -> Codec:
+        """The codec of the run: the one its arguments name, or else the one in the folder of its model."""
+        from stonk_trainer.tasks.btc.dataset import codec_of
 
-    size = dataset.codec_of(args).config.codebook_size
-    shape = args.gpt_hidden_size, args.gpt_layers, args.gpt_heads, args.gpt_positions
-    gpt.new_gpt(folder, size, *shape, seed=seed)
+        return codec_of(self.args, self.model)
 
+    # ------------------------------------------------------------------------------------------- training
 
-def check_tokenizer(args: Arguments, tokenizer: Any, name: str) -> None:
-    """The model's tokens must be the codec's."""
-    from stonk_trainer.tasks.btc import dataset
+    def sft_dataset(self, split: str) -> Dataset:
+        """Windows of tokens: `input_ids`, and for validation `labels` that leave the context out."""
+        from stonk_trainer.tasks.btc.dataset import sft_rows
 
-    codec = dataset.codec_of(args)
-    dataset.check_tokenizer(codec, tokenizer, name)
-    dataset.check_same_codec(codec, name)
+        return sft_rows(self.args, self.codec, split)
 
+    def rl_dataset(self, split: str) -> Dataset:
+        """Contexts as text, with what came after: `prompt`, `future_tokens`, `future_returns`, `scale`, and the row's
+        `ticker`, `date` (last day known), `label` and `next_return` (of the whole horizon)."""
+        from stonk_trainer.tasks.btc.dataset import rl_rows
 
-def add_to_model(args: Arguments, folder: Path) -> None:
-    """The codec goes with every model: whoever has the folder can forecast."""
-    from stonk_trainer.tasks.btc import dataset
+        rows, self.data[split] = rl_rows(self.args, self.codec, split)
+        return rows
 
-    dataset.codec_of(args).save_pretrained(folder / "codec")
+    def rewards(self, names: Sequence[str]) -> list[Reward]:
+        from stonk_trainer.tasks.btc.rewards import reward_functions
 
+        return reward_functions(names, self.codec, self.args.horizon, self.args.cost_bps)
 
-def sft_dataset(args: Arguments, split: str) -> Dataset:
-    """Windows of tokens: `input_ids`, and for validation `labels` that leave the context out."""
-    from stonk_trainer.tasks.btc import dataset
+    def proper_scores(self) -> list[str]:
+        """`crps` is one."""
+        return [name for name in self.args.reward if name == "crps"]
 
-    return dataset.sft_rows(args, split)
+    def examples(self, row: Row) -> dict[str, str]:
+        """What came; one token all the time; what came, from its end to its beginning."""
+        from stonk_trainer.tasks.btc.tokens import to_text
 
+        future = list(row["future_tokens"])
+        answers = {"what came": future, "one token": [0] * len(future), "backwards": future[::-1]}
+        return {name: to_text(tokens) for name, tokens in answers.items()}
 
-def rl_dataset(args: Arguments, split: str) -> Dataset:
-    """Contexts as text, with what came after: `prompt`, `future_tokens`, `future_returns`, `scale`, and the row's
-    `ticker`, `date` (last day known), `label` and `next_return` (of the whole horizon)."""
-    from stonk_trainer.tasks.btc import dataset
+    def read(self, rows: Sequence[Row], completions: Sequence[Any]) -> list[Row]:
+        """The row, and the direction and size of the sampled path over the whole horizon."""
+        from stonk_trainer.tasks.btc.dataset import record
 
-    return dataset.rl_rows(args, split)
+        codec = self.codec
+        return [record(codec, row, text) for row, text in zip(rows, completions, strict=True)]
 
+    def trainer_settings(self, trainer: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A sample is exactly `horizon` tokens without an end, which TRL would take for cut off and not learn from."""
+        if trainer != "grpo":
+            return {}
+        for key in ("num_generations", "num_generations_eval"):
+            if "crps" in self.args.reward and (values.get(key) or 8) < 3:
+                raise UserError(f"{key}: {values[key]}: crps compares samples of one context: set it to 3 or more")
+        return {"max_completion_length": self.args.horizon, "mask_truncated_completions": False}
 
-def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horizon: int = 1) -> list[dict[str, Any]]:
-    """Rows of days, whether or not what came after is known; see `dataset.rows_to_forecast`."""
-    from stonk_trainer.tasks.btc import dataset
+    def new_model(self, folder: Path, seed: int) -> None:
+        """Write a GPT with random weights, of the sizes in the arguments, into `folder`."""
+        from stonk_trainer.tasks.btc.gpt import new_gpt
 
-    return dataset.rows_to_forecast(args, first, last, horizon)
+        args = self.args
+        sizes = args.gpt_hidden_size, args.gpt_layers, args.gpt_heads, args.gpt_positions
+        new_gpt(folder, self.codec.config.codebook_size, *sizes, seed=seed)
 
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, model: str) -> None:
+        """The model's tokens must be the codec's."""
+        from stonk_trainer.tasks.btc.dataset import check_same_codec, check_tokenizer
 
-def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any]:
-    """A row with a prompt of market tokens and the scale of its series."""
-    from stonk_trainer.tasks.btc import dataset
+        codec = self.codec
+        check_tokenizer(codec, tokenizer, model)
+        check_same_codec(codec, model)
 
-    return dataset.check_row(dataset.codec_of(args), row, where)
+    def add_to_model(self, folder: Path) -> None:
+        """The codec goes with every model: whoever has the folder can forecast."""
+        self.codec.save_pretrained(folder / "codec")
 
+    # ------------------------------------------------------------------------------------------- forecasts
 
-def load_forecaster(args: Arguments, path: str, asking: Asking) -> Forecaster:
-    """A GPT that samples paths; see `forecaster.RowForecaster`."""
-    from stonk_trainer.tasks.btc import dataset
-    from stonk_trainer.tasks.btc.forecaster import RowForecaster
+    def rows_to_forecast(self, first: str | None, last: str | None, horizon: int = 1) -> list[Row]:
+        from stonk_trainer.tasks.btc.dataset import rows_to_forecast
 
-    return RowForecaster(path, dataset.codec_of(args), args.context_len, asking)
+        return rows_to_forecast(self.args, self.codec, first, last, horizon)
 
+    def check_row(self, row: Row, where: str) -> Row:
+        """A row with a prompt of market tokens and the scale of its series."""
+        from stonk_trainer.tasks.btc.dataset import check_row
 
-def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
-    """The reward functions named in `args.reward`, for TRL."""
-    from stonk_trainer.tasks.btc import dataset, rewards
+        return check_row(self.codec, row, where)
 
-    built_in = [name for name in args.reward if not imports.is_imported(name)]
-    own = rewards.reward_functions(built_in, dataset.codec_of(args), args.horizon, args.cost_bps)
-    return imports.merged(args.reward, own, args.imports)
+    def load_forecaster(self, path: str, sampling: SamplingConfig) -> Forecaster:
+        """A GPT that samples paths."""
+        from stonk_trainer.tasks.btc.forecaster import RowForecaster
 
+        return RowForecaster(path, self.codec, self.args.context_len, sampling)
 
-def proper_scores(args: Arguments) -> list[str]:
-    """`crps` is one."""
-    return [name for name in args.reward if name == "crps"]
+    @classmethod
+    def recognises(cls, model: Path) -> bool:
+        """A GPT has its codec beside it."""
+        return (model / "codec").is_dir()
 
-
-def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
-    """What came; one token all the time; what came, from its end to its beginning."""
-    from stonk_trainer.tasks.btc.tokens import to_text
-
-    future = list(row["future_tokens"])
-    answers = {"what came": future, "one token": [0] * len(future), "backwards": future[::-1]}
-    return {name: to_text(tokens) for name, tokens in answers.items()}
-
-
-def records(args: Arguments, rows: Sequence[Row], completions: Sequence[str]) -> list[Row]:
-    """Columns of the run log: the row, and the direction and size of the sampled path over the whole horizon."""
-    from stonk_trainer.tasks.btc import dataset
-
-    codec = dataset.codec_of(args)
-    return [dataset.record(codec, row, text) for row, text in zip(rows, completions, strict=True)]
-
-
-def run_log_name(args: Arguments) -> str:
-    return "training_log.jsonl"
+    @classmethod
+    def arguments_of_model(cls, model: Path) -> dict[str, Any]:
+        """The copy of the codec in the model's folder, wherever the recipe's was."""
+        return {"codec": None} if cls.recognises(model) else {}

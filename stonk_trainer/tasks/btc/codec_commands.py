@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import load_command, make_folder
+from stonk_trainer.files import make_folder
+from stonk_trainer.recipe import load_command
 from stonk_trainer.tasks.btc import Market
 from stonk_trainer.terminal import log, start_log
 

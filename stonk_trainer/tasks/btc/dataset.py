@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.btc import Arguments, Market, check_days
+from stonk_trainer.task import DataSummary
+from stonk_trainer.tasks.btc import BtcArguments, Market, check_days
 from stonk_trainer.tasks.btc.codec import Codec, load_codec
 from stonk_trainer.tasks.btc.returns import EMBEDDED, Series, load_series, scale_before
 from stonk_trainer.tasks.btc.rewards import decode_futures
@@ -45,13 +46,11 @@ def series_of(market: Market) -> list[Series]:
     return load_series(name, market.tickers)
 
 
-def codec_of(args: Arguments) -> Codec:
+def codec_of(args: BtcArguments, model: str | None) -> Codec:
     """The codec a run uses: the one named, else the one in the folder of its model."""
-    inside = Path(args.model or "") / "codec"
+    inside = Path(model or "") / "codec"
     if args.codec is None and not (inside / "config.json").is_file():
-        raise UserError(
-            f"codec: {args.model or 'the model'} holds none: give the folder or .pt file of a codec with --codec"
-        )
+        raise UserError(f"codec: {model or 'the model'} has none: give the folder or .pt file of a codec with --codec")
     return _dated_codec(args.codec or str(inside), args.train_end, args.validation_end)
 
 
@@ -114,13 +113,12 @@ def check_same_codec(codec: Codec, model: str | Path) -> None:
         )
 
 
-def sft_rows(args: Arguments, split: str) -> Dataset:
+def sft_rows(args: BtcArguments, codec: Codec, split: str) -> Dataset:
     """Windows of `context_len` tokens: of the token file `data`, or of the prices' days in `split`."""
     from datasets import Dataset
 
     if args.context_len < 2:
         raise UserError(f"context_len: a window of {args.context_len} token has none to predict: give at least 2")
-    codec = codec_of(args)
     if args.data:
         lines = read_tokens(args.data, codec.config.codebook_size)
         cuts = [len(tokens) - int(HELD_OUT * len(tokens)) for tokens in lines]
@@ -138,7 +136,7 @@ def sft_rows(args: Arguments, split: str) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def _tokenised(args: Arguments, codec: Codec) -> list[TokenSeries]:
+def _tokenised(args: BtcArguments, codec: Codec) -> list[TokenSeries]:
     return tokenise_all(series_of(args), codec)
 
 
@@ -146,11 +144,10 @@ def range_of(series: TokenSeries, codec: Codec, split: str) -> tuple[int, int]:
     return split_range(series.dates, split, codec.config.train_end, codec.config.validation_end)
 
 
-def rl_rows(args: Arguments, split: str) -> Dataset:
+def rl_rows(args: BtcArguments, codec: Codec, split: str) -> tuple[Dataset, DataSummary]:
     """Contexts of `context_len` tokens with the `horizon` tokens after them, which lie whole in `split`."""
     from datasets import Dataset
 
-    codec = codec_of(args)
     rows = []
     for series in _tokenised(args, codec):
         first, end = range_of(series, codec, split)
@@ -161,22 +158,26 @@ def rl_rows(args: Arguments, split: str) -> Dataset:
             f"0 {split} contexts: a context of {args.context_len} tokens and a future of {args.horizon} fit in no "
             f"series ({_span(args, codec, split)}): set a shorter --context-len or --horizon, or give more days"
         )
+    in_split = len(rows)
     wanted = args.max_train_samples if split == "train" else args.max_eval_samples
     if wanted is not None and wanted < len(rows):
         chosen = np.random.default_rng(args.sampling_seed).choice(len(rows), wanted, replace=False)
         rows = [rows[i] for i in sorted(chosen)]
-    log.info("%d %s contexts from %s to %s", len(rows), split, rows[0]["date"], rows[-1]["date"])
-    return Dataset.from_list(rows)
+    days = sorted(row["date"] for row in rows)
+    summary = DataSummary(in_split, len(rows), first=days[0], last=days[-1])
+    log.info("%s contexts: %s", split, summary)
+    return Dataset.from_list(rows), summary
 
 
-def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horizon: int = 1) -> list[dict[str, Any]]:
+def rows_to_forecast(
+    args: BtcArguments, codec: Codec, first: str | None, last: str | None, horizon: int = 1
+) -> list[dict[str, Any]]:
     """Rows of the days from `first` to `last` (ISO days, None: no bound); each series' last day when both are None.
 
     prompt (the tokens up to that day's close, at most `context_len`), scale, ticker, date, base_rate_up (share of the
     spans of `horizon` days up to that day that rose; 0.5 before any), and label and next_return of the next `horizon`
     days, None where they are not known. Raises UserError when there is no such day.
     """
-    codec = codec_of(args)
     rows = []
     for series in series_of(args):
         low = np.searchsorted(series.dates, np.datetime64(first)) if first else 0
@@ -229,7 +230,7 @@ def check_row(codec: Codec, row: dict[str, Any], where: str) -> dict[str, Any]:
     return row
 
 
-def _span(args: Arguments, codec: Codec, split: str) -> str:
+def _span(args: BtcArguments, codec: Codec, split: str) -> str:
     config = codec.config
     days = {"train": f"to {config.train_end}", "validation": f"{config.train_end} to {config.validation_end}"}
     longest = max((np.diff(range_of(series, codec, split))[0] for series in _tokenised(args, codec)), default=0)

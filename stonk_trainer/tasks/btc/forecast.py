@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import load_command, make_folder
-from stonk_trainer.tasks.btc import QUANTILES, REWARDS, Market, check_day
+from stonk_trainer.files import make_folder
+from stonk_trainer.recipe import check_day, load_command
+from stonk_trainer.tasks.btc import QUANTILES, Btc, Market
 from stonk_trainer.terminal import log, start_log
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class Forecast(Market):
         if Path(self.output_dir).is_file():
             raise UserError(f"output_dir: {self.output_dir} is a file: give a folder")
         for name in self.reward:
-            if name not in REWARDS:
-                raise UserError(f"reward: {name} is not one of {', '.join(REWARDS)}")
+            if name not in Btc.REWARDS:
+                raise UserError(f"reward: {name} is not one of {', '.join(Btc.REWARDS)}")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.task import Asking
+from stonk_trainer.task import SamplingConfig
 from stonk_trainer.tasks.btc import QUANTILES
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.dataset import check_same_codec, check_tokenizer
@@ -108,20 +108,20 @@ class GPTForecaster:
 
 
 class RowForecaster:
-    """A GPT as `tasks.base.Forecaster`: what many sampled paths after a row's tokens come to."""
+    """A GPT as `task.Forecaster`: what many sampled paths after a row's tokens come to."""
 
-    def __init__(self, path: str | Path, codec: Codec, context_len: int, asking: Asking):
+    def __init__(self, path: str | Path, codec: Codec, context_len: int, sampling: SamplingConfig):
         from stonk_trainer.models.loading import load_tokenizer
 
-        if asking.top_p != 1:
-            raise UserError(f"top_p: {asking.top_p} is for language models: a GPT's paths keep all their spread")
-        self.model, self.codec, self.asking = load_gpt(path), codec, asking
+        if sampling.top_p != 1:
+            raise UserError(f"top_p: {sampling.top_p} is for language models: a GPT's paths keep all their spread")
+        self.model, self.codec, self.sampling = load_gpt(path), codec, sampling
         self.context_len = context_len
         check_tokenizer(codec, load_tokenizer(str(path)), str(path))
         self._longest = self.model.config.max_position_embeddings
 
-    def forecasts(self, rows: Sequence[Mapping], hear: Callable | None = None) -> list[dict[str, Any]]:
-        """See `tasks.base.Forecaster`; over the return from the row's day to `horizon` days on. No path states a
+    def forecasts(self, rows: Sequence[Mapping], on_token: Callable | None = None) -> list[dict[str, Any]]:
+        """See `task.Forecaster`; over the return from the row's day to `horizon` days on. No path states a
         confidence. Besides: quantiles of that return, by probability."""
         contexts = [from_text(row["prompt"]) for row in rows]
         found: list[dict[str, Any]] = [{} for _ in rows]
@@ -141,25 +141,27 @@ class RowForecaster:
         """What came over this forecast's horizon, for a row of the RL dataset, which tells what came over its own."""
         if "future_returns" not in row:
             return {}
-        total = sum(row["future_returns"][: self.asking.horizon])
-        if len(row["future_returns"]) < self.asking.horizon or not total:
+        total = sum(row["future_returns"][: self.sampling.horizon])
+        if len(row["future_returns"]) < self.sampling.horizon or not total:
             return {"label": None, "next_return": None}
         return {"label": "UP" if total > 0 else "DOWN", "next_return": float(np.expm1(total))}
 
     def _returns(self, contexts_BC: np.ndarray, rows: Sequence[Mapping]) -> np.ndarray:
         """(B, samples) simple returns over the horizon."""
-        tokens = -(-self.asking.horizon // self.codec.config.patch_size)
+        tokens = -(-self.sampling.horizon // self.codec.config.patch_size)
         if contexts_BC.shape[1] + tokens > self._longest:
             raise UserError(
                 f"a row of {contexts_BC.shape[1]} tokens and {tokens} to come do not fit in the {self._longest} "
                 "that the model can read: give a shorter --horizon, or rows of fewer tokens"
             )
-        count = self.asking.samples
+        count = self.sampling.samples
         shape = count, tokens
-        draws_BNH = np.stack([np.random.default_rng(self.asking.seed_of(row["prompt"])).random(shape) for row in rows])
+        draws_BNH = np.stack(
+            [np.random.default_rng(self.sampling.seed_of(row["prompt"])).random(shape) for row in rows]
+        )
         sampled_BNH = sample_paths(
             self.model, torch.from_numpy(contexts_BC), tokens, count, self.codec.config.codebook_size,
-            self.asking.temperature, draws_BNH=torch.from_numpy(draws_BNH),
+            self.sampling.temperature, draws_BNH=torch.from_numpy(draws_BNH),
         )  # fmt: skip
         # Few tokens have few futures: each is decoded once for the paths that share it.
         row_of = np.repeat(np.arange(len(rows)), count)[:, None]
@@ -167,7 +169,7 @@ class RowForecaster:
         distinct, which = np.unique(paths, axis=0, return_inverse=True)
         scales = np.array([row["scale"] for row in rows])[distinct[:, 0]]
         days = decode_futures(self.codec, contexts_BC[distinct[:, 0]], distinct[:, 1:], scales)
-        returns = np.expm1(days[:, : self.asking.horizon].sum(axis=1))
+        returns = np.expm1(days[:, : self.sampling.horizon].sum(axis=1))
         return returns[which.reshape(-1)].reshape(len(rows), count)
 
 

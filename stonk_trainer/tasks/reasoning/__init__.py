@@ -1,19 +1,18 @@
 """Reasoning, R1 style: cold start → GRPO on verifiable tasks → rejection sampling → SFT on what was kept → evaluation.
 
-This module is the task object of `tasks/base.py`; what it needs is imported when called. Training reads train and
-validation splits only; `stonk eval` measures on the test splits of public benchmarks through lm-eval.
+What a method needs is imported when it is called. Training reads train and validation splits only; `stonk eval`
+measures on the test splits of public benchmarks through lm-eval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stonk_trainer import imports
 from stonk_trainer.errors import UserError
-from stonk_trainer.task import Row, TaskArguments, check_chat_template, text_of
+from stonk_trainer.imports import Reward
+from stonk_trainer.task import Row, Task, TaskArguments, text_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,13 +20,9 @@ if TYPE_CHECKING:
     from stonk_trainer.tasks.reasoning.mixture import Part
     from stonk_trainer.tasks.reasoning.sources import Options
 
-NOT_FOR: dict[str, str] = {"predict": "stonk predict is for forecasts: see `stonk sample` and `stonk eval`"}
-SAMPLES = 1
-EVALUATION = "stonk_trainer.tasks.reasoning.harness"
-
 
 @dataclass
-class Arguments(TaskArguments):
+class ReasoningArguments(TaskArguments):
     """Recipe keys of the reasoning task."""
 
     sft_recipe: Literal["default", "r1_ot", "r1_ot_mixed", "dolci_mid", "r1_rs_sft"] | None = field(
@@ -70,15 +65,11 @@ class Arguments(TaskArguments):
     held_out: float = field(
         default=0.02, metadata={"help": "Share of train that is validation, of sources whose upstream has none."}
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Training rows, drawn at random."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validation rows, drawn at random."})
-    sampling_seed: int = field(default=42, metadata={"help": "Seed of drawing and shuffling rows."})
 
     def __post_init__(self):
-        imports.check_names(self.reward, ("accuracy", "format", "overlong"))
-        for name in ("max_train_samples", "max_eval_samples", "overlong_buffer"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} must be at least 1")
+        super().__post_init__()
+        if self.overlong_buffer < 1:
+            raise UserError(f"overlong_buffer: {self.overlong_buffer} must be at least 1")
         if not 0 <= self.held_out < 1:
             raise UserError(f"held_out: {self.held_out:g} must lie in [0, 1)")
         if self.chat_ratio is not None and not 0 <= self.chat_ratio < 1:
@@ -93,13 +84,13 @@ class Arguments(TaskArguments):
             rl_parts(self)
 
 
-def _options(args: Arguments) -> Options:
+def _options(args: ReasoningArguments) -> Options:
     from stonk_trainer.tasks.reasoning.sources import Options
 
     return Options(prompt_field=args.prompt_field, answer_field=args.answer_field, held_out=args.held_out)
 
 
-def sft_parts(args: Arguments) -> list[Part]:
+def sft_parts(args: ReasoningArguments) -> list[Part]:
     """The parts of the SFT mixture, with the keys that change one. Raises UserError for what is no mixture."""
     from stonk_trainer.tasks.reasoning import mixture
 
@@ -128,7 +119,7 @@ def sft_parts(args: Arguments) -> list[Part]:
     return parts
 
 
-def rl_parts(args: Arguments) -> list[Part]:
+def rl_parts(args: ReasoningArguments) -> list[Part]:
     """The parts of the GRPO mixture."""
     from stonk_trainer.tasks.reasoning import mixture
 
@@ -137,7 +128,7 @@ def rl_parts(args: Arguments) -> list[Part]:
     return _with_paths(args, mixture.parse_mix(args.task_mix, _options(args)))
 
 
-def _with_paths(args: Arguments, parts: Sequence[Part]) -> list[Part]:
+def _with_paths(args: ReasoningArguments, parts: Sequence[Part]) -> list[Part]:
     from stonk_trainer.tasks.reasoning import sources
 
     paths = {}
@@ -151,80 +142,61 @@ def _with_paths(args: Arguments, parts: Sequence[Part]) -> list[Part]:
     return [replace(part, path=part.path or paths.get(part.source)) for part in parts]
 
 
-def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
-    return {}
+class Reasoning(Task):
+    """Questions with one right answer, thought about between `<think>` and `</think>`."""
 
+    Arguments = ReasoningArguments
+    REWARDS = ("accuracy", "format", "overlong")
+    UNSUPPORTED_COMMANDS = {"predict": "stonk predict is for forecasts: see `stonk sample` and `stonk eval`"}
+    EVALUATE = "stonk_trainer.tasks.reasoning.harness:main"
+    args: ReasoningArguments
 
-def new_model(args: Arguments, folder: Path, seed: int) -> None:
-    raise UserError("model_name_or_path: new: the reasoning task starts from an instruct model: give one")
+    def sft_dataset(self, split: str) -> Dataset:
+        """Rows `prompt`, `completion` (messages) and `source` of the mixture."""
+        from stonk_trainer.tasks.reasoning.mixture import sft_rows
 
+        rows, self.data[split] = sft_rows(sft_parts(self.args), split, self.args.sampling_seed, self._limit(split))
+        return rows
 
-def check_tokenizer(args: Arguments, tokenizer: Any, name: str) -> None:
-    check_chat_template(tokenizer, name)
+    def rl_dataset(self, split: str) -> Dataset:
+        """Rows `prompt` (messages), `target`, `verifier`, `source` and `id` of the task mix."""
+        from stonk_trainer.tasks.reasoning.mixture import rl_rows
 
+        rows, self.data[split] = rl_rows(rl_parts(self.args), split, self.args.sampling_seed, self._limit(split))
+        return rows
 
-def add_to_model(args: Arguments, folder: Path) -> None:
-    """A language model needs nothing beside it."""
+    def _limit(self, split: str) -> int | None:
+        return self.args.max_train_samples if split == "train" else self.args.max_eval_samples
 
+    def rewards(self, names: Sequence[str]) -> list[Reward]:
+        from stonk_trainer.tasks.reasoning.verify import reward_functions
 
-def sft_dataset(args: Arguments, split: str) -> Dataset:
-    """Rows `prompt`, `completion` (messages) and `source` of the mixture."""
-    from stonk_trainer.tasks.reasoning import mixture
+        return reward_functions(names, self.max_completion_length, self.args.overlong_buffer)
 
-    limit = args.max_train_samples if split == "train" else args.max_eval_samples
-    return mixture.sft_rows(sft_parts(args), split, args.sampling_seed, limit)
+    def examples(self, row: Row) -> dict[str, str]:
+        """The gold answer in form; another one; the gold answer without a thought; nothing."""
+        from stonk_trainer.tasks.reasoning import think_tags
 
+        def stated(answer: str) -> str:
+            return f"The answer is \\boxed{{{answer}}}."
 
-def rl_dataset(args: Arguments, split: str) -> Dataset:
-    """Rows `prompt` (messages), `target`, `verifier`, `source` and `id` of the task mix."""
-    from stonk_trainer.tasks.reasoning import mixture
+        other = next(letter for letter in "AB" if letter != row["target"])
+        return {
+            "good": think_tags.join("This follows from the question.", stated(row["target"])),
+            "wrong": think_tags.join("This follows from the question.", stated(other)),
+            "without a thought": stated(row["target"]),
+            "empty": "",
+        }
 
-    limit = args.max_train_samples if split == "train" else args.max_eval_samples
-    return mixture.rl_rows(rl_parts(args), split, args.sampling_seed, limit)
+    def read(self, rows: Sequence[Row], completions: Sequence[Any]) -> list[Row]:
+        """The row's source, id and target; what was stated as the final answer, and whether it is right."""
+        from stonk_trainer.tasks.reasoning import verify
 
-
-def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
-    """The reward functions named in `args.reward`, for TRL."""
-    from stonk_trainer.tasks.reasoning import verify
-
-    built_in = [name for name in args.reward if not imports.is_imported(name)]
-    own = verify.reward_functions(built_in, args.max_completion_length, args.overlong_buffer)
-    return imports.merged(args.reward, own, args.imports)
-
-
-def proper_scores(args: Arguments) -> list[str]:
-    """None: an answer is right or wrong."""
-    return []
-
-
-def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
-    """The gold answer in form; another one; the gold answer without a thought; nothing."""
-    from stonk_trainer.tasks.reasoning import think_tags
-
-    def stated(answer: str) -> str:
-        return f"The answer is \\boxed{{{answer}}}."
-
-    other = next(letter for letter in "AB" if letter != row["target"])
-    return {
-        "good": think_tags.join("This follows from the question.", stated(row["target"])),
-        "wrong": think_tags.join("This follows from the question.", stated(other)),
-        "without a thought": stated(row["target"]),
-        "empty": "",
-    }
-
-
-def records(args: Arguments, rows: Sequence[Row], completions: Sequence[Any]) -> list[Row]:
-    """Columns of the run log: the row, what was stated as the final answer, and whether it is right."""
-    return [_record(row, text_of(completion)) for row, completion in zip(rows, completions, strict=True)]
-
-
-def _record(row: Row, text: str) -> Row:
-    from stonk_trainer.tasks.reasoning import verify
-
-    known = {name: row[name] for name in ("source", "id", "target")}
-    right = verify.is_correct(text, row["target"], row["verifier"])
-    return {**known, "answer": verify.final_answer(text), "correct": right}
-
-
-def run_log_name(args: Arguments) -> str:
-    return "training_log.jsonl"
+        return [
+            {
+                **{name: row[name] for name in ("source", "id", "target")},
+                "answer": verify.final_answer(text),
+                "correct": verify.is_correct(text, row["target"], row["verifier"]),
+            }
+            for row, text in zip(rows, map(text_of, completions), strict=True)
+        ]

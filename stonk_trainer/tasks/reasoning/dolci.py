@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import load_command, make_folder
+from stonk_trainer.files import make_folder
+from stonk_trainer.recipe import load_command
 from stonk_trainer.tasks.reasoning import sources, think_tags
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@ folders are lm-eval's own; `results.json` and a table with standard errors are w
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import RECIPES, load_command, make_folder
+from stonk_trainer.files import make_folder, write_json
+from stonk_trainer.recipe import RECIPES, load_command
 from stonk_trainer.terminal import log, start_log
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
     results = {}
     for name, path in paths.items():
         results[name] = measure(run, path, tasks, name)
-        (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")  # one that fails costs no other
+        write_json(output / "results.json", results)  # one that fails costs no other
     print_results(results)
     log.info("saved %s", output / "results.json")
 

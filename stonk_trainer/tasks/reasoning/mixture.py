@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.task import DataSummary
 from stonk_trainer.tasks.reasoning import sources
 from stonk_trainer.tasks.reasoning.sources import SYSTEM, Options
 
@@ -121,16 +122,16 @@ def verifiable() -> list[str]:
 # ------------------------------------------------------------------------------------------------- rows
 
 
-def sft_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> Dataset:
+def sft_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> tuple[Dataset, DataSummary]:
     """Rows `prompt`, `completion`, `source` for SFTTrainer, shuffled. limit: rows at most, drawn at random."""
-    chosen = _mixed(parts, split, seed, limit)
-    return chosen.select_columns(["prompt", "completion", "source"])
+    chosen, summary = _mixed(parts, split, seed, limit)
+    return chosen.select_columns(["prompt", "completion", "source"]), summary
 
 
-def rl_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> Dataset:
+def rl_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> tuple[Dataset, DataSummary]:
     """Rows `prompt`, `target`, `verifier`, `source`, `id` for GRPOTrainer, shuffled."""
-    chosen = _mixed(parts, split, seed, limit)
-    return chosen.map(_asked).select_columns(["prompt", "target", "verifier", "source", "id"])
+    chosen, summary = _mixed(parts, split, seed, limit)
+    return chosen.map(_asked).select_columns(["prompt", "target", "verifier", "source", "id"]), summary
 
 
 def _asked(row: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def _asked(row: dict[str, Any]) -> dict[str, Any]:
     return {"prompt": [{"role": "system", "content": SYSTEM}, *rest]}
 
 
-def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> Dataset:
+def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> tuple[Dataset, DataSummary]:
     """The rows of a split, shuffled. A part without a ratio gives all it has, and one with a ratio so many that they
     are its share; where all have one, as many as none has to be repeated for."""
     from datasets import concatenate_datasets
@@ -169,7 +170,8 @@ def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> D
     for part, its in chosen.items():
         asked = "" if part.ratio is None else f" (asked {part.ratio:.1%})"
         log.info("%s: %d %s rows, %.1f%%%s", part.source, len(its), split, 100 * len(its) / len(mixed), asked)
-    return mixed.select(rng.permutation(len(mixed))[:limit])
+    drawn = mixed.select(rng.permutation(len(mixed))[:limit])
+    return drawn, DataSummary(rows_in_split=len(mixed), rows_drawn=len(drawn))
 
 
 def _draw(part: Part, count: float, seed: int) -> tuple[int, int] | None:

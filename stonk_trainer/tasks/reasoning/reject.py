@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.recipe import load_command, make_folder
-from stonk_trainer.terminal import log, start_log
+from stonk_trainer.files import make_folder
+from stonk_trainer.recipe import load_command
+from stonk_trainer.terminal import log, start_log, with_progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,24 +81,20 @@ def main(argv: list[str]) -> None:
     run = load_command(argv, "sample", Rejection, "--config r1/rs_generate")
 
     from stonk_trainer.models import loading
-    from stonk_trainer.tasks import reasoning
+    from stonk_trainer.tasks.reasoning import Reasoning, ReasoningArguments
 
     start_log()
     loading.check_folder(run.model_name_or_path)
     output = Path(run.output)
     if output.is_dir():
         raise UserError(f"output: {run.output} is a folder: give the name of a file")
-    task = reasoning.Arguments(
-        task_mix=run.task_mix,
-        source_paths=run.source_paths,
-        max_train_samples=run.max_prompts,
-        sampling_seed=run.seed,
-    )
-    prompts = list(reasoning.rl_dataset(task, "train"))
+    keys = {"task_mix": run.task_mix, "source_paths": run.source_paths, "sampling_seed": run.seed}
+    task = Reasoning(ReasoningArguments(**keys, max_train_samples=run.max_prompts))
+    prompts = list(task.rl_dataset("train"))
     make_folder(output.parent, "output")
     path = loading.locate_model(run.model_name_or_path, output.parent)
     tokenizer = loading.load_tokenizer(path)
-    reasoning.check_tokenizer(task, tokenizer, run.model_name_or_path)
+    task.check_tokenizer(tokenizer, run.model_name_or_path)
     answers = sample(run, prompts, path, tokenizer, _journal(output))
     rows = keep(run, prompts, answers)
     write_whole(output, rows)
@@ -134,7 +131,7 @@ def sample(
     how = generation.Sampling(run.max_completion_length, run.temperature, run.top_p)
     todo = [[i for i in batches[number] for _ in range(run.num_generations)] for number in missing]
     with journal.open("a") as file:
-        for number, repeated in zip(missing, generation.with_progress(todo, "sample"), strict=True):
+        for number, repeated in zip(missing, with_progress(todo, "sample"), strict=True):
             found = generator.answers([asked[i] for i in repeated], how, seed=_seed_of(run.seed, number))
             line = [answer._asdict() for answer in found]
             file.write(json.dumps({"batch": number, "answers": line}) + "\n")

@@ -1,20 +1,21 @@
 """Stocks: read a company's data, reason, and forecast the next trading day UP or DOWN with a confidence.
 
-This module is the task object of `tasks/base.py`. What it needs is imported when called, so that a wrong recipe ends
-before pandas, datasets or a model is loaded.
+What a method needs is imported when it is called, so that a wrong recipe ends before pandas, datasets or a model is
+loaded.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stonk_trainer import imports
 from stonk_trainer.errors import UserError
-from stonk_trainer.task import Asking, Forecaster, Row, TaskArguments, check_chat_template
+from stonk_trainer.imports import Reward
+from stonk_trainer.task import Finding, ForecastArguments, Forecaster, ForecastTask, Pattern, Row, SamplingConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,13 +25,9 @@ if TYPE_CHECKING:
 
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
-NOT_FOR: dict[str, str] = {}
-SAMPLES = 4
-EVALUATION = None
-
 
 @dataclass
-class Arguments(TaskArguments):
+class StocksArguments(ForecastArguments):
     """Recipe keys of the stocks task."""
 
     dataset_name: str = field(
@@ -58,15 +55,6 @@ class Arguments(TaskArguments):
     )
     natural_distribution: bool = field(
         default=False, metadata={"help": "Keep the market's own share of UP days; otherwise balance them (Stage I)."}
-    )
-    max_train_samples: int | None = field(
-        default=None, metadata={"help": "Training rows, drawn at random over companies and dates."}
-    )
-    max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Validation or test rows, drawn at random over companies and dates."}
-    )
-    sampling_seed: int = field(
-        default=42, metadata={"help": "Seed of balancing, of drawing rows and of warm-up texts."}
     )
     history_days: int = field(default=15, metadata={"help": "Earlier closes shown in the prompt."})
     indicators: list[str] = field(
@@ -102,23 +90,15 @@ class Arguments(TaskArguments):
     skew_aware: bool = field(
         default=False, metadata={"help": "Weigh each direction by 0.5 / its base rate: the majority earns no more."}
     )
-
-    @functools.cached_property
-    def scorer(self) -> Scorer:
-        """How these arguments score: one for the rewards and the run log, which share what it has parsed."""
-        from stonk_trainer.tasks.stocks.rewards import Scorer
-
-        return Scorer(self.accuracy, self.skew_aware, self.evidence)
+    milestone_coherence: float = field(default=0.7, metadata={"help": "Milestone: validation coherence above this."})
 
     def __post_init__(self):
         import re
 
-        for name in ("history_days", "max_headlines", "max_financials", "financials_lag_days", "sampling_seed"):
+        super().__post_init__()
+        for name in ("history_days", "max_headlines", "max_financials", "financials_lag_days"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: {getattr(self, name)} must not be negative")
-        for name in ("max_train_samples", "max_eval_samples"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} must be at least 1; leave it out for all rows")
         if self.history_days > 60:
             raise UserError(f"history_days: {self.history_days} is more than the 60 days kept")
         if self.embargo_days < 7:
@@ -126,138 +106,149 @@ class Arguments(TaskArguments):
         for name in self.indicators:
             if not re.fullmatch(_INDICATOR, name):
                 raise UserError(f"indicators: {name} is not volume, change_Nd, sma_N or volatility_Nd (N below 60)")
-        imports.check_names(self.reward, ("accuracy", "magnitude", "data_usage", "coherence"))
 
 
-def settings_from(values: dict[str, Any], trainer: str) -> dict[str, Any]:
-    return {}
+class Stocks(ForecastTask):
+    """Forecasts of the next trading day by a language model that cites its evidence."""
 
+    Arguments = StocksArguments
+    REWARDS = ("accuracy", "magnitude", "data_usage", "coherence")
+    RECIPE = "stocks/demo/stage2"
+    args: StocksArguments
 
-def new_model(args: Arguments, folder: Path, seed: int) -> None:
-    raise UserError("model_name_or_path: new: the stocks task starts from an instruct model: give one with --model")
+    @functools.cached_property
+    def scorer(self) -> Scorer:
+        """One for the rewards and the run log, which share what it has parsed."""
+        from stonk_trainer.tasks.stocks.rewards import Scorer
 
+        return Scorer(self.args.accuracy, self.args.skew_aware, self.args.evidence)
 
-def check_tokenizer(args: Arguments, tokenizer: Any, name: str) -> None:
-    """The prompts are messages: they need a chat template."""
-    check_chat_template(tokenizer, name)
+    # ------------------------------------------------------------------------------------------- training
 
+    def sft_dataset(self, split: str) -> Dataset:
+        """Warm-up rows: `prompt` and `completion`; the stated direction is drawn at random (`warmup.py`)."""
+        from stonk_trainer.tasks.stocks.warmup import warmup_rows
 
-def add_to_model(args: Arguments, folder: Path) -> None:
-    """Nothing: the model is all there is."""
+        return warmup_rows(self.rl_dataset(split), seed=self.args.sampling_seed)
 
+    def rl_dataset(self, split: str) -> Dataset:
+        """Rows of one split: `prompt`, `label`, `next_return`, `facts`, `base_rate_up`, `ticker`, `date`."""
+        from stonk_trainer.tasks.stocks.dataset import rl_rows
 
-def sft_dataset(args: Arguments, split: str) -> Dataset:
-    """Warm-up rows: `prompt` and `completion`; the stated direction is drawn at random (`warmup.py`)."""
-    from stonk_trainer.tasks.stocks.warmup import warmup_rows
+        rows, self.data[split] = rl_rows(self.args, split)
+        return rows
 
-    return warmup_rows(rl_dataset(args, split), seed=args.sampling_seed)
+    def rewards(self, names: Sequence[str]) -> list[Reward]:
+        return self.scorer.reward_functions(names)
 
+    def proper_scores(self) -> list[str]:
+        """`accuracy: calibrated` is one."""
+        return [name for name in self.args.reward if name == "accuracy" and self.args.accuracy == "calibrated"]
 
-def rl_dataset(args: Arguments, split: str) -> Dataset:
-    """Rows of one split: `prompt`, `label`, `next_return`, `facts`, `base_rate_up`, `ticker`, `date`."""
-    from stonk_trainer.tasks.stocks.dataset import rl_rows
+    def examples(self, row: Row) -> dict[str, str]:
+        """The right direction with evidence from the row's facts; the wrong one without a fact; nothing."""
+        import random
 
-    return rl_rows(args, split)
+        from stonk_trainer.tasks.stocks.facts import facts_from_json
+        from stonk_trainer.tasks.stocks.warmup import write_answer
 
+        wrong = "DOWN" if row["label"] == "UP" else "UP"
+        return {
+            "good": write_answer(facts_from_json(row["facts"]), row["label"], random.Random(self.args.sampling_seed)),
+            "bad": f"<think>\nI have a feeling.\n</think>\nPrediction: {wrong}\nExpected move: 1.0%\nConfidence: 90%",
+            "empty": "",
+        }
 
-def rows_to_forecast(args: Arguments, first: str | None, last: str | None, horizon: int = 1) -> list[dict[str, Any]]:
-    """Rows of days, whether or not what came after is known; see `dataset.rows_to_forecast`."""
-    from stonk_trainer.tasks.stocks import dataset
+    def read(self, rows: Sequence[Row], completions: Sequence[Any]) -> list[Row]:
+        """The row's ticker, date, label and next_return; forecast and evidence of each completion."""
+        from stonk_trainer.tasks.stocks.rewards import describe
 
-    return dataset.rows_to_forecast(args, first, last)
+        columns = {name: [row[name] for row in rows] for name in self.scorer.columns}
+        nothing = {"direction": None, "confidence": None, "move": None}
+        found = []
+        for row, (answer, _) in zip(rows, self.scorer.check(completions, columns), strict=True):
+            said = describe(answer)
+            known = {name: row[name] for name in ("ticker", "date", "label", "next_return")}
+            kept = {name: said[name] for name in ("grounded", "evidence", "invented")}
+            found.append({**known, **(said["forecast"] or nothing), **kept})
+        return found
 
+    def metrics(self, records: Sequence[Row]) -> dict[str, float]:
+        """Also the share of an answer's lines of evidence that its row bears out."""
+        found = super().metrics(records)
+        if found:
+            found["forecast/grounded"] = statistics.fmean(record["grounded"] for record in records)
+        return found
 
-def check_row(args: Arguments, row: dict[str, Any], where: str) -> dict[str, Any]:
-    """A row with a prompt and facts, by which the evidence is checked."""
-    from stonk_trainer.tasks.stocks import forecaster
+    def milestone(self, records: Sequence[Row]) -> dict[str, float]:
+        """Also coherence, where it is rewarded."""
+        means = super().milestone(records)
+        if "coherence" in records[0]["rewards"]:
+            means["coherence"] = statistics.fmean(record["rewards"]["coherence"] for record in records)
+        return means
 
-    return forecaster.check_row(row, where)
+    def run_log_name(self) -> str:
+        """Stage II runs on the natural distribution and keeps its own log."""
+        return "stage2_training_log.jsonl" if self.args.natural_distribution else "training_log.jsonl"
 
+    def stage(self, trainer: str) -> str:
+        rows = "the market as it is" if self.args.natural_distribution else "balanced rows"
+        return super().stage(trainer) + (f" on {rows}" if trainer == "grpo" else "")
 
-def load_forecaster(args: Arguments, path: str, asking: Asking) -> Forecaster:
-    """A language model that answers in text; see `forecaster.LanguageForecaster`."""
-    from stonk_trainer.tasks.stocks.forecaster import LanguageForecaster
+    def find_patterns(self, lines: Sequence[Row], limit: int | None) -> list[Pattern]:
+        from stonk_trainer.tasks.stocks.gaming import find_patterns
 
-    return LanguageForecaster(args, path, asking)
+        return find_patterns(lines, limit)
 
+    # ------------------------------------------------------------------------------------------- forecasts
 
-def feature_table(args: Arguments, split: str) -> DataFrame:
-    """Usable rows of one split with the numbers that classical models read; see `features.feature_table`."""
-    from stonk_trainer.tasks.stocks import features
+    def feature_table(self, split: str) -> DataFrame:
+        from stonk_trainer.tasks.stocks.features import feature_table
 
-    return features.feature_table(args, split)
+        return feature_table(self.args, split)
 
+    def closes(self) -> DataFrame:
+        from stonk_trainer.tasks.stocks.features import closes
 
-def closes(args: Arguments) -> DataFrame:
-    """Closes, a row per day and a column per ticker; see `features.closes`."""
-    from stonk_trainer.tasks.stocks import features
+        return closes(self.args)
 
-    return features.closes(args)
+    def rows_to_forecast(self, first: str | None, last: str | None, horizon: int = 1) -> list[Row]:
+        from stonk_trainer.tasks.stocks.dataset import rows_to_forecast
 
+        return rows_to_forecast(self.args, first, last)
 
-def reward_functions(args: Arguments) -> list[Callable[..., list[float]]]:
-    """The reward functions named in `args.reward`, for TRL."""
-    own = args.scorer.reward_functions([name for name in args.reward if not imports.is_imported(name)])
-    return imports.merged(args.reward, own, args.imports)
+    def check_row(self, row: Row, where: str) -> Row:
+        """A row with a prompt and facts, by which the evidence is checked."""
+        from stonk_trainer.tasks.stocks.forecaster import check_row
 
+        return check_row(row, where)
 
-def proper_scores(args: Arguments) -> list[str]:
-    """`accuracy: calibrated` is one."""
-    return [name for name in args.reward if name == "accuracy" and args.accuracy == "calibrated"]
+    def load_forecaster(self, path: str, sampling: SamplingConfig) -> Forecaster:
+        """A language model that answers in text."""
+        from stonk_trainer.tasks.stocks.forecaster import LanguageForecaster
 
+        return LanguageForecaster(self, path, sampling)
 
-def example_answers(args: Arguments, row: dict[str, Any]) -> dict[str, str]:
-    """The right direction with evidence from the row's facts; the wrong one without a fact; nothing."""
-    import random
+    @classmethod
+    def recognises(cls, model: Path) -> bool:
+        """Any language model may do it."""
+        return True
 
-    from stonk_trainer.tasks.stocks.facts import facts_from_json
-    from stonk_trainer.tasks.stocks.warmup import write_answer
+    def without_identity(self) -> ForecastTask:
+        return self.replaced(anonymise=not self.args.anonymise)
 
-    wrong = "DOWN" if row["label"] == "UP" else "UP"
-    return {
-        "good": write_answer(facts_from_json(row["facts"]), row["label"], random.Random(args.sampling_seed)),
-        "bad": f"<think>\nI have a feeling.\n</think>\nPrediction: {wrong}\nExpected move: 1.0%\nConfidence: 90%",
-        "empty": "",
-    }
+    def audit(self) -> list[Finding]:
+        from stonk_trainer.tasks.stocks.audit import audit_dataset
 
+        return audit_dataset(self.args)
 
-def score(completion: str, row: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Each reward of one completion, its forecast and its evidence; see `rewards.score`."""
-    from stonk_trainer.tasks.stocks import rewards
+    def audit_folder(self, folder: str, prices: str | None) -> list[Finding]:
+        from stonk_trainer.tasks.stocks.audit import audit_folder
 
-    return rewards.score(completion, row, **options)
+        return audit_folder(folder, prices)
 
+    def print_details(self, forecast: Row) -> None:
+        """One of its answers, with the verdict on each line of its evidence."""
+        from stonk_trainer.tasks.stocks.shown import print_answer
 
-def records(args: Arguments, rows: Sequence[Row], completions: Sequence[Any]) -> list[Row]:
-    """Columns of the run log: the row's ticker, date, label, next_return; forecast and evidence of each completion."""
-    from stonk_trainer.tasks.stocks.rewards import describe
-
-    columns = {name: [row[name] for row in rows] for name in args.scorer.columns}
-    nothing = {"direction": None, "confidence": None, "move": None}
-    found = []
-    for row, (answer, _) in zip(rows, args.scorer.check(completions, columns), strict=True):
-        said = describe(answer)
-        known = {name: row[name] for name in ("ticker", "date", "label", "next_return")}
-        kept = {name: said[name] for name in ("grounded", "evidence", "invented")}
-        found.append({**known, **(said["forecast"] or nothing), **kept})
-    return found
-
-
-def evaluate(args: Arguments, rows: Sequence[Row], completions: Sequence[str]) -> list[Row]:
-    """One record per completion: what `records` says, and every reward of `args.reward`."""
-    read = records(args, rows, completions)
-    columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
-    answers = [[{"role": "assistant", "content": text}] for text in completions]
-    ids = [text.split() for text in completions]  # words stand for tokens
-    given = imports.as_trl_calls([row["prompt"] for row in rows], answers, ids, columns)
-    earned = [function(**given) for function in reward_functions(args)]
-    names = [imports.name_of(reward) for reward in args.reward]
-    return [
-        {**record, "base_rate_up": row["base_rate_up"], "rewards": dict(zip(names, values, strict=True))}
-        for record, row, values in zip(read, rows, zip(*earned, strict=True), strict=True)
-    ]
-
-
-def run_log_name(args: Arguments) -> str:
-    """Stage II runs on the natural distribution and keeps its own log."""
-    return "stage2_training_log.jsonl" if args.natural_distribution else "training_log.jsonl"
+        print_answer(forecast)

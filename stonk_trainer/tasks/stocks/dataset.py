@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from stonk_trainer.errors import UserError, first_line, hub_error
+from stonk_trainer.task import SPLITS, DataSummary
 from stonk_trainer.tasks.prices import read_price_csv
-from stonk_trainer.tasks.stocks import Arguments
+from stonk_trainer.tasks.stocks import StocksArguments
 from stonk_trainer.tasks.stocks.facts import Fact, facts_to_json, financial_facts, history_facts, indicator_facts, usd
 from stonk_trainer.tasks.stocks.prompt import mask_identity, render
 
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 
 HORIZON_DAYS = 7  # a next trading day further away than this is a hole in the data, not a next day
 KEPT_DAYS = 61  # closes of the past kept per row: enough for the longest indicator
-SPLITS = ("train", "validation", "test")
 _SHARES = (0.7, 0.8)  # of the days: where train and validation end when the recipe says auto
 
 # Flattened name in the deepstock schema → ours. The first three are needed.
@@ -201,7 +201,7 @@ def _previous_close(frame: pd.DataFrame) -> pd.Series:
 # ---------------------------------------------------------------------------------------------------- splits
 
 
-def split_dates(frame: pd.DataFrame, args: Arguments) -> tuple[pd.Timestamp, pd.Timestamp]:
+def split_dates(frame: pd.DataFrame, args: StocksArguments) -> tuple[pd.Timestamp, pd.Timestamp]:
     """Where train and validation end: the recipe's days, or for `auto` 70% and 80% of the source's days.
 
     `frame` holds all companies, whichever a recipe selects: stages that select differently still split alike.
@@ -222,7 +222,7 @@ def split_dates(frame: pd.DataFrame, args: Arguments) -> tuple[pd.Timestamp, pd.
     return ends[0], ends[1]
 
 
-def in_split(frame: pd.DataFrame, args: Arguments, split: str) -> pd.Series:
+def in_split(frame: pd.DataFrame, args: StocksArguments, split: str) -> pd.Series:
     """Which rows belong to `split`. A row belongs where its outcome is known, so no label crosses a boundary."""
     train_end, validation_end = split_dates(frame, args)
     embargo = pd.Timedelta(days=args.embargo_days)
@@ -282,8 +282,8 @@ def draw(frame: pd.DataFrame, count: int | None, seed: int, balanced: bool) -> p
 # ---------------------------------------------------------------------------------------------------- rows
 
 
-def rl_rows(args: Arguments, split: str) -> Dataset:
-    """The rows of `split` as a Dataset; what was kept and dropped goes to the log.
+def rl_rows(args: StocksArguments, split: str) -> tuple[Dataset, DataSummary]:
+    """(the rows of `split`, what was kept and dropped), which also goes to the log.
 
     Columns: prompt (messages), label ("UP"/"DOWN"), next_return (fraction), facts (JSON list), base_rate_up (share of
     UP in the training rows of this distribution), ticker, date (ISO). Stage I balances train and validation; test is
@@ -309,33 +309,24 @@ def rl_rows(args: Arguments, split: str) -> Dataset:
     balanced = not args.natural_distribution and split != "test"
     train = usable[in_split(everything, args, "train")[usable.index]]
     base_rate_up = 0.5 if balanced or train.empty else float(train["up"].mean())
-    in_range = len(rows)
+    rows_in_split, after_balancing = len(rows), None
     if balanced:
         rows = balance(rows, args.sampling_seed)
+        after_balancing = len(rows)
         if rows.empty:
             raise UserError(
                 f"the {split} split is empty after balancing: give more rows, or natural_distribution: true"
             )
-    rows = draw(
-        rows, args.max_train_samples if split == "train" else args.max_eval_samples, args.sampling_seed, balanced
-    )
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count and reason != "read")
-    log.info(
-        "%s: %s rows drawn of %s in the split (%s to %s, %.1f%% UP)%s; source: %s rows%s",
-        split,
-        f"{len(rows):,}",
-        f"{in_range:,}",
-        _day(rows["date"].min()),
-        _day(rows["date"].max()),
-        100 * rows["up"].mean(),
-        ", balanced" if balanced else "",
-        f"{counts['read']:,}",
-        f", dropped {reasons}" if reasons else "",
-    )
-    return Dataset.from_list(records(everything, rows, args, base_rate_up))
+    wanted = args.max_train_samples if split == "train" else args.max_eval_samples
+    rows = draw(rows, wanted, args.sampling_seed, balanced)
+    days = _day(rows["date"].min()), _day(rows["date"].max())
+    dropped = {reason: count for reason, count in counts.items() if count and reason != "read"}
+    summary = DataSummary(rows_in_split, len(rows), after_balancing, *days, float(rows["up"].mean()), dropped)
+    log.info("%s: %s", split, summary)
+    return Dataset.from_list(records(everything, rows, args, base_rate_up)), summary
 
 
-def rows_to_forecast(args: Arguments, first: str | None, last: str | None) -> list[dict]:
+def rows_to_forecast(args: StocksArguments, first: str | None, last: str | None) -> list[dict]:
     """Rows with the columns of `rl_rows`, whether or not it is known what came after: label and next_return are None
     where it is not, or where the close did not change.
 
@@ -362,7 +353,7 @@ def rows_to_forecast(args: Arguments, first: str | None, last: str | None) -> li
 
 
 def records(
-    everything: pd.DataFrame, rows: pd.DataFrame, args: Arguments, base_rate_up: float | pd.Series
+    everything: pd.DataFrame, rows: pd.DataFrame, args: StocksArguments, base_rate_up: float | pd.Series
 ) -> list[dict]:
     """The columns of `rl_rows` for `rows`, a selection (by index) of the labelled frame `everything`.
 
@@ -387,7 +378,7 @@ def records(
     return made
 
 
-def _of_tickers(rows: pd.DataFrame, args: Arguments) -> pd.DataFrame:
+def _of_tickers(rows: pd.DataFrame, args: StocksArguments) -> pd.DataFrame:
     if not args.tickers:
         return rows
     unknown = set(args.tickers) - set(rows["ticker"])
@@ -425,7 +416,7 @@ class _History:
         return days, closes
 
 
-def row_facts(row: dict, days: list, closes: list, args: Arguments) -> tuple[list[Fact], str | None]:
+def row_facts(row: dict, days: list, closes: list, args: StocksArguments) -> tuple[list[Fact], str | None]:
     """The facts of one row, in prompt order, and the year of its financials if any are shown.
 
     `days`, `closes`: the company's past up to the row, oldest first. What lies after the row's date is left out:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from stonk_trainer.tasks.stocks import Arguments
+from stonk_trainer.tasks.stocks import StocksArguments
 from stonk_trainer.tasks.stocks.dataset import in_split, labelled_rows
 
 CHANGES = (1, 2, 3, 5, 10, 20)  # trading days
@@ -13,7 +13,7 @@ AVERAGES = (5, 20)
 VOLATILITIES = (5, 20)
 
 
-def feature_table(args: Arguments, split: str) -> pd.DataFrame:
+def feature_table(args: StocksArguments, split: str) -> pd.DataFrame:
     """All usable rows of `split`, at the market's own distribution, sorted by ticker and date.
 
     Columns: ticker, date (ISO), label ("UP"/"DOWN"), next_return (fraction), and features, whose names start with `x_`
@@ -48,7 +48,7 @@ def feature_table(args: Arguments, split: str) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def closes(args: Arguments) -> pd.DataFrame:
+def closes(args: StocksArguments) -> pd.DataFrame:
     """Closes of the companies of `args`: a row per day (DatetimeIndex), a column per ticker, NaN without a price."""
     frame, _ = labelled_rows(args.dataset_name, args.dataset_split)
     if args.tickers:

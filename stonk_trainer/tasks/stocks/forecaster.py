@@ -8,31 +8,30 @@ from typing import Any
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import generation, loading
-from stonk_trainer.task import Asking
-from stonk_trainer.tasks import stocks
+from stonk_trainer.task import SamplingConfig, Task
 from stonk_trainer.tasks.stocks.facts import check_facts
 from stonk_trainer.tasks.stocks.rewards import read_answer
 
 
 class LanguageForecaster:
-    """Asks the model in a folder for `asking.samples` answers to each row."""
+    """Asks the model in a folder for `sampling.samples` answers to each row."""
 
-    def __init__(self, args: stocks.Arguments, path: str, asking: Asking):
-        if asking.horizon != 1:
-            raise UserError(f"horizon: {asking.horizon}: the stocks task forecasts the next trading day: leave it out")
+    def __init__(self, task: Task, path: str, sampling: SamplingConfig):
+        if sampling.horizon != 1:
+            raise UserError(f"horizon: {sampling.horizon}: stocks are forecast for the next trading day: leave it out")
         tokenizer = loading.load_tokenizer(path)
-        stocks.check_tokenizer(args, tokenizer, path)
-        self.asking, self._evidence = asking, args.evidence
-        self._generator = generation.TransformersGenerator(path, tokenizer, {"dtype": asking.dtype})
+        task.check_tokenizer(tokenizer, path)
+        self.sampling, self._evidence = sampling, task.args.evidence
+        self._generator = generation.TransformersGenerator(path, tokenizer, {"dtype": sampling.dtype})
 
     def forecasts(
-        self, rows: Sequence[Mapping], hear: Callable[[list[str]], None] | None = None
+        self, rows: Sequence[Mapping], on_token: Callable[[list[str]], None] | None = None
     ) -> list[dict[str, Any]]:
-        """See `tasks.base.Forecaster`. Besides: answers, and one of them with its evidence."""
+        """See `task.Forecaster`. Besides: answers, and one of them with its evidence."""
         prompts = [row["prompt"] for row in rows]
-        seeds = [self.asking.seed_of(prompt) for prompt in prompts]
-        how = generation.Sampling(self.asking.max_tokens, self.asking.temperature, self.asking.top_p)
-        found = self._generator.samples(prompts, self.asking.samples, how, seeds, hear)
+        seeds = [self.sampling.seed_of(prompt) for prompt in prompts]
+        how = generation.Sampling(self.sampling.max_tokens, self.sampling.temperature, self.sampling.top_p)
+        found = self._generator.samples(prompts, self.sampling.samples, how, seeds, on_token)
         return [
             combine(row, [answer.text for answer in answers], self._evidence)
             for row, answers in zip(rows, found, strict=True)

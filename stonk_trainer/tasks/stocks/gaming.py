@@ -14,10 +14,10 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from stonk_trainer.task import Pattern
 from stonk_trainer.tasks.stocks.rewards import COMPONENTS
 
 FEWEST_COMPLETIONS = 30  # below, nothing is judged
@@ -31,19 +31,6 @@ _SAMPLE = 900  # completions of a third that are compared as texts
 _TEXT = 4000  # characters of a completion that are read
 _WORDS = 200  # words of a completion that count for diversity
 _SEED = 0
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """One finding. `text` is a sentence with the numbers and steps that show it.
-
-    severity: warning (the reward is being earned the wrong way, or not at all), notice (an honest run can look like
-    this too), unjudged (too little to say).
-    """
-
-    name: str
-    text: str
-    severity: Literal["warning", "notice", "unjudged"]
 
 
 @dataclass(frozen=True)

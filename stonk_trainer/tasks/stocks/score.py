@@ -16,20 +16,18 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.evaluation.shown import make_console, plain_table, print_evidence, printable, styled
-from stonk_trainer.imports import ImportRules, Reward, as_trl_calls, check_names, is_imported, load, name_of
+from stonk_trainer.imports import ImportRules, Reward, as_trl_calls, check_names, is_imported, load_reward, name_of
 from stonk_trainer.recipe import find_recipe, import_rules, read_yaml
-from stonk_trainer.tasks import stocks
+from stonk_trainer.task import Pattern, Task
+from stonk_trainer.tasks.stocks import StocksArguments
 from stonk_trainer.tasks.stocks.facts import check_facts
-from stonk_trainer.tasks.stocks.gaming import NEEDED, Pattern, find_patterns
+from stonk_trainer.tasks.stocks.gaming import NEEDED, find_patterns
 from stonk_trainer.tasks.stocks.rewards import ACCURACIES, COMPONENTS, EVIDENCE, score
-
-if TYPE_CHECKING:
-    from stonk_trainer.recipe import Arguments
-    from stonk_trainer.task import Task
+from stonk_trainer.tasks.stocks.shown import print_evidence
+from stonk_trainer.terminal import make_console, plain_table, printable, styled
 
 DEFAULT_RECIPE = "stocks/stage1"
 TOLERANCE = 1e-4  # the log keeps six decimals of 32-bit floats
@@ -143,7 +141,7 @@ def read_scoring(recipe: str, evidence: str | None = None, named: bool = False) 
     path = find_recipe(recipe)
     if values.get("task") != "stocks":
         raise UserError(f"{path}: task: {values.get('task')}: stonk score knows the rewards of the task stocks")
-    default = stocks.Arguments()
+    default = StocksArguments()
     rewards = values.get("reward", default.reward)
     rewards = [rewards] if isinstance(rewards, str) else rewards
     if not isinstance(rewards, list) or not all(isinstance(name, str) for name in rewards):
@@ -167,7 +165,7 @@ def read_scoring(recipe: str, evidence: str | None = None, named: bool = False) 
     length = length if isinstance(length, int) and length > 0 else None
     paths = [reward for reward in rewards if is_imported(reward)]
     rules = import_rules(recipe, named_by_flag=False, trusted=False) if named else ImportRules()
-    imported = {name_of(reward): load(reward, rules) for reward in paths} if named else {}
+    imported = {name_of(reward): load_reward(reward, rules) for reward in paths} if named else {}
     left_out = () if named else tuple(paths)
     kept = {name_of(r): float(weight) for r, weight in zip(rewards, weights, strict=True) if r not in left_out}
     return Scoring(recipe, accuracy, skew_aware, evidence, kept, length, imported, left_out)
@@ -294,27 +292,25 @@ def _check_line(line: Any, where: str) -> dict:
 # ------------------------------------------------------------------------------------------------------ datasets
 
 
-def _load(recipe: str) -> tuple[Task, Arguments]:
-    """The task and its arguments from a GRPO recipe, checked in full. Imports TRL (about 6 s on two cores)."""
+def _load(recipe: str) -> Task:
+    """The task from a GRPO recipe, checked in full. Imports TRL (about 6 s on two cores)."""
     from stonk_trainer.recipe import load_recipe
 
     try:
         # Rows need no model: the one the recipe names may not have been trained yet, or be gone.
-        return load_recipe(["--config", recipe, "--model_name_or_path", "no-model"], trainer="grpo")
+        return load_recipe(["--config", recipe, "--model_name_or_path", "no-model"], trainer="grpo").task
     except UserError as error:
         raise UserError(f"no rows from {recipe}, as a recipe of stonk grpo: {error}") from error
 
 
 def _row_from_dataset(recipe: str, ticker: str, date: str) -> dict:
     """The row of one company and day as the recipe renders it, whether or not the recipe's sample holds it."""
-    task, args = _load(recipe)
-    one = dataclasses.replace(
-        args.task, tickers=[ticker], natural_distribution=True, max_train_samples=None, max_eval_samples=None
-    )
+    task = _load(recipe)
+    one = task.replaced(tickers=[ticker], natural_distribution=True, max_train_samples=None, max_eval_samples=None)
     days, problem = [], None
     for split in ("train", "validation", "test"):
         try:
-            rows = task.rl_dataset(one, split)
+            rows = one.rl_dataset(split)
         except UserError as error:  # this company may have no row in one of the splits
             problem = error
             continue
@@ -322,8 +318,8 @@ def _row_from_dataset(recipe: str, ticker: str, date: str) -> dict:
         if date in rows["date"]:
             row = rows[rows["date"].index(date)]
             # The base rate is that of all the recipe's companies, which one row of its own dataset tells.
-            few = dataclasses.replace(args.task, max_train_samples=1, max_eval_samples=1)
-            return {**row, "base_rate_up": task.rl_dataset(few, split)[0]["base_rate_up"]}
+            few = task.replaced(max_train_samples=1, max_eval_samples=1)
+            return {**row, "base_rate_up": few.rl_dataset(split)[0]["base_rate_up"]}
     if not days and problem:
         raise problem
     near = ", ".join(sorted(sorted(days, key=lambda day: _apart(day, date))[:3]))
@@ -343,8 +339,7 @@ def _rebuilt_rows(log: str) -> dict[tuple[str, str], dict]:
     recipe = Path(log).with_name("recipe.yaml")
     if not recipe.is_file():
         raise UserError(f"--rebuild needs {recipe}, which a run leaves beside its log; or give the rows with --rows")
-    task, args = _load(str(recipe))
-    return {(row["ticker"], row["date"]): row for row in task.rl_dataset(args.task, "train")}
+    return {(row["ticker"], row["date"]): row for row in _load(str(recipe)).rl_dataset("train")}
 
 
 # ------------------------------------------------------------------------------------------------------ one row

@@ -8,9 +8,7 @@ Prices are joined here by the auditor's own code, not by the code that made the 
 
 from __future__ import annotations
 
-import itertools
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,21 +17,22 @@ from typing import Any
 import pandas as pd
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.stocks import Arguments
+from stonk_trainer.task import SPLITS, Finding
+from stonk_trainer.tasks.stocks import StocksArguments
 from stonk_trainer.tasks.stocks.audit import duplicates, leaks, rules, source
-from stonk_trainer.tasks.stocks.audit.rows import Finding, Rows, read_numbers
-from stonk_trainer.tasks.stocks.dataset import HORIZON_DAYS, SPLITS, labelled_rows, read_source, rl_rows
+from stonk_trainer.tasks.stocks.audit.rows import Rows, read_numbers
+from stonk_trainer.tasks.stocks.dataset import HORIZON_DAYS, labelled_rows, read_source, rl_rows
 
 ROWS_PER_SPLIT = 5000
 
 
-def audit_dataset(args: Arguments, rows_per_split: int = ROWS_PER_SPLIT) -> list[Finding]:
+def audit_dataset(args: StocksArguments, rows_per_split: int = ROWS_PER_SPLIT) -> list[Finding]:
     """Audit the rows that the stocks recipe `args` builds, and the source it reads.
 
     At most `rows_per_split` rows per split, drawn at random (`sampling_seed`); the source is read as a whole.
     """
     args = replace(args, max_train_samples=rows_per_split, max_eval_samples=rows_per_split)
-    splits = {split: list(rl_rows(args, split)) for split in SPLITS}
+    splits = {split: list(rl_rows(args, split)[0]) for split in SPLITS}
     raw = read_source(args.dataset_name, args.dataset_split)
     everything, _ = labelled_rows(args.dataset_name, args.dataset_split)
     if args.tickers:
@@ -106,40 +105,3 @@ def read_splits(folder: str | Path) -> dict[str, list[dict]]:
     if not splits:
         raise UserError(f"{folder} has no rows: it must hold train, validation or test as .jsonl or .parquet")
     return splits
-
-
-def exit_on_failure(findings: Sequence[Finding]) -> None:
-    """End with exit status 1 when a check failed."""
-    if any(finding.passed is False for finding in findings):
-        sys.exit(1)
-
-
-def print_audit(findings: Sequence[Finding]) -> None:
-    """A table of at most 80 columns, then one line that sums it up."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    signs = {True: Text("✓", "green"), False: Text("✗", "bold red"), None: Text("–", "dim")}
-    table = Table(box=SIMPLE, pad_edge=False, width=80)
-    table.add_column("", width=1)
-    table.add_column("check", max_width=17)
-    table.add_column("split", max_width=10, no_wrap=True)
-    table.add_column("finding", ratio=1)
-    shown = None
-    for (check, passed, message), group in itertools.groupby(findings, lambda f: (f.check, f.passed, f.message)):
-        style = "bold red" if passed is False else "dim" if passed is None else ""
-        splits = "\n".join(finding.split for finding in group)
-        table.add_row(signs[passed], "" if check == shown else check, splits, Text(message, style))
-        shown = check
-    console = Console(width=80)
-    console.print(table)
-    failed = sorted({finding.check for finding in findings if finding.passed is False})
-    unchecked = sum(finding.passed is None for finding in findings)
-    console.print(
-        (f"audit failed: {', '.join(failed)}" if failed else "audit passed: no leak found")
-        + (f"; {unchecked} {'check' if unchecked == 1 else 'checks'} could not be made" if unchecked else ""),
-        style="bold red" if failed else "bold green",
-        highlight=False,
-    )

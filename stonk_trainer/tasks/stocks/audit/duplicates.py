@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from stonk_trainer.tasks.stocks.audit.rows import PAST, Finding, Numbers, Rows, prompt_lines
+from stonk_trainer.task import Finding
+from stonk_trainer.tasks.stocks.audit.rows import PAST, Numbers, Rows, prompt_lines
 
 _WEEKDAY = re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b", re.I)
 

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from stonk_trainer.tasks.stocks.audit.rows import FRACTION, FUTURE, PAST, PERCENT, PLAIN, PRICE, Finding, Numbers, Rows
+from stonk_trainer.task import Finding
+from stonk_trainer.tasks.stocks.audit.rows import FRACTION, FUTURE, PAST, PERCENT, PLAIN, PRICE, Numbers, Rows
 
 
 def next_close(rows: Rows, numbers: Numbers) -> list[Finding]:

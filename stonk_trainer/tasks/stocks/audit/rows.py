@@ -23,16 +23,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON may hold half of a pair, whic
 _COLUMNS = ("prompt", "label", "ticker", "date")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Outcome of one check on one split, or on "all". `passed` is None where it could not be checked."""
-
-    check: str
-    split: str
-    passed: bool | None
-    message: str
-
-
 class Rows:
     """Rows of all splits in one table, their texts and facts, and the closes and days around each row.
 

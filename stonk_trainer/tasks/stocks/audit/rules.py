@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 
-from stonk_trainer.tasks.stocks.audit.rows import Finding, Rows
-from stonk_trainer.tasks.stocks.dataset import HORIZON_DAYS, SPLITS
+from stonk_trainer.task import SPLITS, Finding
+from stonk_trainer.tasks.stocks.audit.rows import Rows
+from stonk_trainer.tasks.stocks.dataset import HORIZON_DAYS
 
 _Z999 = 3.29  # two-sided 99.9% quantile of the normal distribution
 

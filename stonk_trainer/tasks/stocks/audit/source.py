@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stonk_trainer.tasks.stocks import Arguments
+from stonk_trainer.task import SPLITS, Finding
+from stonk_trainer.tasks.stocks import StocksArguments
 from stonk_trainer.tasks.stocks.audit.duplicates import headline_tokens, information
-from stonk_trainer.tasks.stocks.audit.rows import Finding
-from stonk_trainer.tasks.stocks.dataset import SPLITS, in_split, label_rows, records, split_dates
+from stonk_trainer.tasks.stocks.dataset import in_split, label_rows, records, split_dates
 
 
 def source_prices(raw: pd.DataFrame) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def source_prices(raw: pd.DataFrame) -> pd.DataFrame:
     return days.first().where(days.nunique() == 1).reset_index()
 
 
-def copied_days(everything: pd.DataFrame, args: Arguments) -> list[Finding]:
+def copied_days(everything: pd.DataFrame, args: StocksArguments) -> list[Finding]:
     """Days of the source whose headlines, or whose closes over five days, stand again in another split.
 
     A day's headlines may honestly stand again on the following days (no newer ones), and a headline may come back;
@@ -162,7 +162,9 @@ def previous_closes(everything: pd.DataFrame) -> Finding:
     return Finding(name, "source", False, message + "; put each price on its own day")
 
 
-def future_perturbation(raw: pd.DataFrame, everything: pd.DataFrame, args: Arguments, count: int) -> list[Finding]:
+def future_perturbation(
+    raw: pd.DataFrame, everything: pd.DataFrame, args: StocksArguments, count: int
+) -> list[Finding]:
     """Replace all data after a day t in the middle of each split, and rebuild the rows up to t: nothing may differ.
 
     The row of t itself may change its label, because its outcome lies after t. At most 40 companies, and per split

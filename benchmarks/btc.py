@@ -62,8 +62,8 @@ def compare_training(folder: Path, rounds: int, steps: int, seed: int) -> tuple[
     """(name, tokens per second of the trainer, of the plain loop), a figure per stretch; both take the same steps."""
     keys = ["--out", str(folder / "run"), "--eval_strategy", "no", "--save_strategy", "no", "--seed", str(seed)]
     keys += ["--load_best_model_at_end", "false", "--steps", str((rounds + 1) * steps)]
-    _, recipe = load_recipe(["--config", "btc/pretrain", *keys], "sft")
-    config, task = recipe.train, recipe.task
+    recipe = load_recipe(["--config", "btc/pretrain", *keys], "sft")
+    config, task = recipe.train, recipe.task.args
 
     import torch
     from datasets import Dataset

@@ -52,7 +52,7 @@ def main() -> int:
     for o in outcomes:
         low, high = o["interval"]
         milestone = f"step {o['milestone']['step']}" if o["milestone"] else "not reached"
-        verdict = "as it must be" if o["passed"] else "FAILED"
+        verdict = "pass" if o["passed"] else "FAILED"
         print(
             f"{o['name']:<10}{o['before']:>8.1%}{o['after']:>8.1%}  {low:.1%} to {high:.1%}  {milestone:<13}{verdict}"
         )
@@ -119,7 +119,7 @@ def planted_rows(seed: int, shuffled: bool, companies: int = 8, days: int = 500)
 
 def teach_form(folder: Path, source: list[str], seed: int) -> Path:
     """A warm-up to one-line answers whose direction is a coin toss, by TRL's SFTTrainer."""
-    task, args = load_recipe([*RECIPE, *source, "--in", "embedded:smollm2-135m", "--out", str(folder)], "grpo")
+    args = load_recipe([*RECIPE, *source, "--in", "embedded:smollm2-135m", "--out", str(folder)], "grpo")
 
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -130,7 +130,7 @@ def teach_form(folder: Path, source: list[str], seed: int) -> Path:
 
     start_log()
     rng = np.random.default_rng(seed)
-    rows = task.rl_dataset(args.task, "train").select(range(144))
+    rows = args.task.rl_dataset("train").select(range(144))
     completions = [[{"role": "assistant", "content": f"Prediction: {rng.choice(['UP', 'DOWN'])}"}] for _ in rows]
     trainer = SFTTrainer(
         model=loading.locate_model(args.model.model_name_or_path, folder),

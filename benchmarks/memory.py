@@ -103,15 +103,15 @@ def measure(trainer_name: str, argv: list[str], found_at: str) -> None:
     Path(found_at).write_text(json.dumps(found))
 
 
-def longest(task, args, tokenizer) -> tuple[int, int]:
+def longest(args, tokenizer) -> tuple[int, int]:
     """Tokens of the longest prompt and of the longest completion that a run trains on."""
     from stonk_trainer import sft
 
     if args.trainer == "sft":
-        rows = sft.whole_rows(task.sft_dataset(args.task, "train"), tokenizer, args.train.max_length, "training")
+        rows = sft.whole_rows(args.task.sft_dataset("train"), tokenizer, args.train.max_length, "training")
         prompts, lengths = sft.token_lengths(rows, tokenizer)
         return int(prompts.max()), int((lengths - prompts).max())
-    prompts = task.rl_dataset(args.task, "train")["prompt"]
+    prompts = args.task.rl_dataset("train")["prompt"]
     if isinstance(prompts[0], str):
         ids = tokenizer(list(prompts))["input_ids"]
     else:
@@ -127,9 +127,9 @@ def estimated(trainer_name: str, argv: list[str], trained: Path) -> dict:
     from stonk_trainer.recipe import load_recipe
     from stonk_trainer.training import memory
 
-    task, args = load_recipe(argv, trainer_name)
+    args = load_recipe(argv, trainer_name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    lengths = longest(task, args, AutoTokenizer.from_pretrained(trained))
+    lengths = longest(args, AutoTokenizer.from_pretrained(trained))
     phases = memory.estimate(AutoConfig.from_pretrained(trained), args, *lengths, device=device)
     if device == "cuda":
         phases = {phase: {**parts, "process": 0} for phase, parts in phases.items()}

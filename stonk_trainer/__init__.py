@@ -1,6 +1,6 @@
 """stonk_trainer: post-training of language models for market prediction, a thin layer over TRL."""
 
-__version__ = "0.1.0"
+from stonk_trainer.version import __version__ as __version__
 
 
 def __getattr__(name: str) -> object:

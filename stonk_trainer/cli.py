@@ -68,14 +68,14 @@ COMMANDS = {
         "--models runs/demo/stage1/best_model runs/demo/stage2/best_model",
     ),
     "merge": (
-        "stonk_trainer.publish.export",
-        "merge_main",
+        "stonk_trainer.publish.merge",
+        "main",
         "adapter -> full checkpoint, or GGUF",
         "runs/stage1/best_adapter stage1.gguf --to gguf",
     ),
     "push": (
-        "stonk_trainer.publish.export",
-        "push_main",
+        "stonk_trainer.publish.push",
+        "main",
         "a model and its card to the Hub",
         "runs/stage2 me/my-model --private --dry_run",
     ),
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         print(usage())
         return
     if argv[0] == "--version":
-        from stonk_trainer import __version__
+        from stonk_trainer.version import __version__
 
         print(__version__)
         return

@@ -10,9 +10,25 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from stonk_trainer.errors import UserError
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[TextIO]:
+    """An open UTF-8 file, or standard input for `-`; UserError when it cannot be read, or is not UTF-8."""
+    where = "standard input" if path == "-" else path
+    try:
+        if path == "-":
+            yield sys.stdin
+        else:
+            with Path(path).expanduser().open(encoding="utf-8-sig") as file:
+                yield file
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not text in UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{where} cannot be read: {error.strerror}") from error
 
 
 def read_text(path: str | Path) -> str:
@@ -20,13 +36,8 @@ def read_text(path: str | Path) -> str:
 
     Raises UserError when it cannot be read, or is not UTF-8.
     """
-    where = "standard input" if path == "-" else path
-    try:
-        return sys.stdin.read() if path == "-" else Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not text in UTF-8") from error
-    except OSError as error:
-        raise UserError(f"{where} cannot be read: {error.strerror}") from error
+    with _reading(path) as file:
+        return file.read()
 
 
 class Dropped(NamedTuple):
@@ -42,23 +53,27 @@ def read_jsonl(path: str | Path, dropped: list[Dropped] | None = None) -> list[t
     Raises UserError for a file that cannot be read and for the first line that is not a JSON object. dropped: such
     lines are added here instead and left out.
     """
-    where, found = "standard input" if path == "-" else path, []
-    lines = read_text(path).split("\n")  # splitlines would also cut at separators that JSON strings may hold
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-            problem = "" if isinstance(value, dict) else f"is a {type(value).__name__}, not a JSON object"
-        except (ValueError, RecursionError) as error:
-            problem = f"is not JSON: {error}"
-        if not problem:
-            found.append((number, value))
-        elif dropped is None:
-            raise UserError(f"{where}, line {number} {problem}")
-        else:
-            dropped.append(Dropped(number, torn=number == len(lines)))
-    return found
+    return list(iter_jsonl(path, dropped))
+
+
+def iter_jsonl(path: str | Path, dropped: list[Dropped] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """As `read_jsonl`, one line at a time, in bounded memory."""
+    where = "standard input" if path == "-" else path
+    with _reading(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+                problem = "" if isinstance(value, dict) else f"is a {type(value).__name__}, not a JSON object"
+            except (ValueError, RecursionError) as error:
+                problem = f"is not JSON: {error}"
+            if not problem:
+                yield number, value
+            elif dropped is None:
+                raise UserError(f"{where}, line {number} {problem}")
+            else:
+                dropped.append(Dropped(number, torn=not line.endswith("\n")))
 
 
 def make_folder(path: str | Path, key: str) -> Path:

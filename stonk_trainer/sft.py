@@ -75,15 +75,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def whole_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, what: str) -> Dataset:
-    """The rows of at most `max_length` tokens, said and counted; the others are left out.
+    """The rows of at most `max_length` tokens; the others are dropped, with a count in the log.
 
-    TRL would cut them, and a row whose end is cut off teaches to give no answer. Raises UserError when none is left,
+    TRL would truncate them, and a truncated row teaches the model to stop early. Raises UserError when none is left,
     and for rows without a token to learn from.
     """
     prompt_lengths, lengths = token_lengths(rows, tokenizer)
     empty = int((lengths <= prompt_lengths).sum())
     if empty:
-        raise UserError(f"{empty} of {len(lengths)} {what} rows have no token to learn from: take them out of the data")
+        raise UserError(f"{empty} of {len(lengths)} {what} rows have no token to learn from: remove them from the data")
     fits = lengths <= (max_length or lengths.max())
     if not fits.any():
         raise UserError(f"max_length: {max_length}: every {what} row is longer: set it to {lengths.max()}")
@@ -103,7 +103,7 @@ def whole_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: in
 
 
 def token_lengths(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens of each row's prompt, tokens of each row). Rows of tokens have no prompt, rows to answer nothing else."""
+    """(tokens of each row's prompt, tokens of each row). Rows of tokens have no prompt; RL rows have no more."""
     if "input_ids" in rows.column_names:
         lengths = np.array([len(ids) for ids in rows["input_ids"]])
         return np.zeros_like(lengths), lengths

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,7 @@ def start_log(to: TextIO | None = None) -> None:
     transformers.utils.logging.set_verbosity_error()
     for name in ("peft", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # what it cannot read is said by our own line
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # our own line reports what it cannot read
     log.setLevel(logging.INFO)
     log.handlers.clear()
     log.propagate = False
@@ -80,17 +80,28 @@ def make_console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def printable(text: str, console: Console) -> str:
-    """`text`, of the same length, without what would steer the terminal or what its encoding cannot show."""
-    plain = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return plain.encode(console.encoding, "replace").decode(console.encoding)
+# Control characters, byte-order and direction marks, lone surrogates.
+_HIDDEN = {*range(32), *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, 0xFEFF}
+_HIDDEN |= {*range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)}
+_REPLACEMENTS = dict.fromkeys(_HIDDEN - {ord("\n"), ord("\t")}, "\N{REPLACEMENT CHARACTER}")
 
 
-def plain_table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+def printable(text: str, console: Console | None = None) -> str:
+    """`text`, of the same length, with � for characters that steer a terminal or turn the direction of writing.
+
+    console: where it is printed; what its encoding cannot show is replaced too. None: for HTML.
+    """
+    plain = text.translate(_REPLACEMENTS)
+    return plain if console is None else plain.encode(console.encoding, "replace").decode(console.encoding)
+
+
+def plain_table(*columns: str, numbers: Sequence[str] = (), narrow: bool = False) -> Table:
+    """A table with these columns. numbers: those aligned to the right. narrow: without rules and with little space."""
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE, pad_edge=False)
+    layout: dict[str, Any] = {"box": None, "padding": (0, 1, 0, 0)} if narrow else {"box": SIMPLE}
+    table = Table(pad_edge=False, **layout)
     for name in columns:
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     return table

@@ -391,14 +391,14 @@ def free_port() -> int:
 def smaller(argv: list[str]) -> list[str]:
     """The flags that bring a command to the size of a test, appended: the command's own are read as they stand."""
     from stonk_trainer.errors import UserError
-    from stonk_trainer.recipe import task_of
+    from stonk_trainer.recipe import task_class_of
 
     command, *rest = argv
     if {"-h", "--help"} & set(rest):
         return argv
     if command in ("sft", "grpo", "eval"):
         try:
-            task = task_of(rest).__name__.rpartition(".")[2]
+            task = task_class_of(rest).__name__.lower()
         except UserError:
             return argv  # the command says it
         audit = ["--tickers", "AAPL", "KO", "MSFT"] if "--audit" in rest else []
@@ -420,6 +420,9 @@ SMALL = {
     ("sft", "reasoning"): "--max_steps 2 --max_length 512 --dtype float32",
     ("grpo", "reasoning"): "--max_steps 2 --max_train_samples 32 --max_completion_length 24 --dtype float32",
     ("eval", "reasoning"): "--limit 2 --max_gen_toks 8",
+    ("sft", "sums"): "--dtype float32",
+    ("grpo", "sums"): "--dtype float32",
+    ("eval", "sums"): "--max_completion_length 8",
     ("sft", "btc"): "--max_steps 2",
     ("grpo", "btc"): "--max_steps 2",
     ("sample", ""): "--max_prompts 80 --max_completion_length 8",
@@ -450,17 +453,18 @@ def parse_only(argv: list[str]) -> None:
     import argparse
     import runpy
 
-    from stonk_trainer import cli, recipe
+    from stonk_trainer import cli
     from stonk_trainer.errors import UserError
-    from stonk_trainer.preflight import check
+    from stonk_trainer.preflight.check import recipe_that_makes
+    from stonk_trainer.recipe import resolve
 
-    build, parse, judge = recipe._build, argparse.ArgumentParser.parse_args, recipe._check
+    build, parse, judge = resolve.build, argparse.ArgumentParser.parse_args, resolve.check
 
     def built(*args):
-        parts = build(*args)
-        if len(parts) == 1:  # of a command that trains nothing; a recipe's combinations are judged first
+        part = build(*args)
+        if sys._getframe(1).f_code.co_name == "load_command":  # a command that trains nothing
             raise Parsed
-        return parts
+        return part
 
     def judged(*args):
         judge(*args)
@@ -472,7 +476,7 @@ def parse_only(argv: list[str]) -> None:
             raise Parsed
         return found
 
-    recipe._build, recipe._check, argparse.ArgumentParser.parse_args = built, judged, parsed
+    resolve.build, resolve.check, argparse.ArgumentParser.parse_args = built, judged, parsed
     try:
         if argv[0] == "accelerate":
             from accelerate.commands.launch import launch_command_parser
@@ -491,7 +495,7 @@ def parse_only(argv: list[str]) -> None:
     except Parsed:
         return
     except UserError as error:
-        if check._maker(str(error)):
+        if recipe_that_makes(str(error)):
             return
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

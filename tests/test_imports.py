@@ -6,7 +6,8 @@ import textwrap
 import pytest
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.imports import ImportRules, as_trl_calls, check_names, load, merged, name_of
+from stonk_trainer.imports import ImportRules, as_trl_calls, check_names, load_reward, name_of
+from stonk_trainer.task import Task, TaskArguments
 
 ANSWERS = [[{"role": "assistant", "content": text}] for text in ("a", "b")]
 
@@ -38,7 +39,7 @@ def test_a_reward_is_called_as_trl_calls_it_and_has_its_functions_name(module):
             assert columns["trainer_state"].global_step == 0
             return [len(ids) if side == "UP" else None for ids, side in zip(completion_ids, label)]
     """)
-    reward = load("my_rewards:humility", rules)
+    reward = load_reward("my_rewards:humility", rules)
     assert reward.__name__ == name_of("my_rewards:humility") == "humility"
     assert call(reward) == [1.0, None]
 
@@ -46,19 +47,21 @@ def test_a_reward_is_called_as_trl_calls_it_and_has_its_functions_name(module):
 def test_the_current_folder_is_searched_before_the_recipes_and_both_before_the_environment(module):
     module("def f(completions, **columns): return [2] * len(completions)", folder="recipe")
     rules = module("def f(completions, **columns): return [1] * len(completions)")
-    assert call(load("my_rewards:f", rules)) == [1, 1]
+    assert call(load_reward("my_rewards:f", rules)) == [1, 1]
     rules = module(
         "def f(completions, **columns): return [3] * len(completions)", name="of_the_recipe", folder="recipe"
     )
-    assert call(load("of_the_recipe:f", rules)) == [3, 3]
-    assert load("trl.rewards:think_format_reward", rules).__name__ == "think_format_reward"
+    assert call(load_reward("of_the_recipe:f", rules)) == [3, 3]
+    assert load_reward("trl.rewards:think_format_reward", rules).__name__ == "think_format_reward"
 
 
 def test_a_module_of_another_folder_is_not_mistaken_for_one_that_was_imported_before(module, tmp_path):
-    assert call(load("my_rewards:f", module("def f(completions, **columns): return [1] * len(completions)"))) == [1, 1]
+    assert call(
+        load_reward("my_rewards:f", module("def f(completions, **columns): return [1] * len(completions)"))
+    ) == [1, 1]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "my_rewards.py").write_text("def f(completions, **columns): return [2] * len(completions)")
-    assert call(load("my_rewards:f", ImportRules((tmp_path / "other",), None))) == [2, 2]
+    assert call(load_reward("my_rewards:f", ImportRules((tmp_path / "other",), None))) == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ def test_a_module_of_another_folder_is_not_mistaken_for_one_that_was_imported_be
 )
 def test_what_cannot_be_loaded_is_one_line_that_begins_with_the_path(module, text, path, said):
     with pytest.raises(UserError, match="^reward: ") as error:
-        load(path, module(text))
+        load_reward(path, module(text))
     assert str(error.value).startswith(f"reward: {path}") and said in str(error.value)
 
 
@@ -98,20 +101,20 @@ def test_what_cannot_be_loaded_is_one_line_that_begins_with_the_path(module, tex
 )
 def test_what_a_reward_does_wrong_is_one_line_too(module, text, said):
     with pytest.raises(UserError, match="^reward: my_rewards:f") as error:
-        call(load("my_rewards:f", module(text)))
+        call(load_reward("my_rewards:f", module(text)))
     assert said in str(error.value)
 
 
 def test_a_file_with_the_name_of_a_module_in_use_is_refused(module):
     with pytest.raises(UserError, match="name of a module that is in use already: rename the file"):
-        load("json:f", module("def f(**c): return []", name="json"))
+        load_reward("json:f", module("def f(**c): return []", name="json"))
 
 
 def test_later_imports_find_the_users_modules_and_nothing_else_is_shadowed(module):
     rules = module("def f(completions, **c):\n    import helper\n    return [helper.N] * len(completions)")
     module("N = 7", name="helper")
     module("raise RuntimeError('shadowed')", name="colorsys")  # a module of the library that nobody has imported yet
-    assert call(load("my_rewards:f", rules)) == [7, 7]
+    assert call(load_reward("my_rewards:f", rules)) == [7, 7]
     import colorsys
 
     assert colorsys.rgb_to_hsv
@@ -121,7 +124,7 @@ def test_nothing_is_imported_where_the_rules_refuse(module, tmp_path):
     module(f"open({str(tmp_path / 'ran')!r}, 'w')")
     for rules in (ImportRules(), ImportRules((tmp_path / "here",), "it lies beside a model")):
         with pytest.raises(UserError, match="is not imported: "):
-            load("my_rewards:f", rules)
+            load_reward("my_rewards:f", rules)
     assert not (tmp_path / "ran").exists()
 
 
@@ -145,7 +148,13 @@ def test_names_are_checked_without_importing_anything(rewards, said):
 
 
 def test_functions_come_in_the_order_of_their_names(module):
+    class Two(Task):
+        REWARDS = ("accuracy", "format")
+
+        def rewards(self, names):
+            return [{"accuracy": "first", "format": "second"}[name] for name in names]
+
     rules = module("def f(completions, **columns): return [0.5] * len(completions)")
-    built_in = [lambda **given: "first", lambda **given: "second"]
-    found = merged(["accuracy", "my_rewards:f", "format"], built_in, rules)
-    assert (found[0], found[2]) == tuple(built_in) and call(found[1]) == [0.5, 0.5]
+    task = Two(TaskArguments(reward=["format", "my_rewards:f", "accuracy"]), imports=rules)
+    found = task.reward_functions()
+    assert (found[0], found[2]) == ("second", "first") and call(found[1]) == [0.5, 0.5]

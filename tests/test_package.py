@@ -127,7 +127,7 @@ def test_the_command_answers(installed):
 def test_a_shipped_recipe_is_checked_with_the_embedded_prices(installed, tiny_model_folder):
     flags = ["--model", tiny_model_folder, "--max_train_samples", "8"]
     text = installed("stonk", "check", "--config", "stocks/demo/stage1", *flags)
-    assert "train: 8 rows" in text and "no fault found" in text
+    assert "train: 8 rows" in text and "no errors found" in text
 
 
 def test_an_answer_to_an_embedded_row_is_scored(installed, tmp_path):

@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from stonk_trainer import sft
+from stonk_trainer.task import market_statistics
 
 SMALL = ["--dtype", "float32", "--max_steps", "1", "--max_train_samples", "8", "--max_eval_samples", "2"]
 SMALL += ["--indicators", "change_1d", "--warmup_steps", "0"]
@@ -247,7 +248,7 @@ def checkpoint(tiny_model_folder, prices, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "file", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "progress_0.pt", "adapter_model.bin"]
+    "file", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "extra_state_0.pt", "adapter_model.bin"]
 )
 def test_a_checkpoint_whose_states_would_run_code_runs_none(
     file, checkpoint, tiny_model_folder, prices, mark, tmp_path, capsys
@@ -385,18 +386,25 @@ def test_everything_a_run_left_is_shown_as_text(stonk, tmp_path):
     (run / "training_log.jsonl").write_text(json.dumps(line) + "\n")
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "loss": 1.0, evil: evil}) + "\n")
     recipe = yaml.safe_dump({"task": "stocks", "model_name_or_path": evil, "reward": [evil], evil: evil})
-    (run / "recipe.yaml").write_text(f"# stonk grpo, as resolved from: stonk grpo {evil}\n{recipe}")
-    (run / "environment.json").write_text(json.dumps({"platform": evil, "packages": {evil: evil}}))
-    (run / "market_stats.json").write_text(
-        json.dumps({"overall": {"examples": {"total": evil}}, "window": {"size": 1}})
-    )
-    (run / "milestone.json").write_text(json.dumps({"step": evil, "evaluations": [{"step": evil, "reward": 1.0}]}))
+    (run / "recipe.yaml").write_text(f"# stonk grpo {evil}\n{recipe}")
+    data = {"rows_in_split": 1, "rows_drawn": 1, "rows_after_balancing": None, "first": evil, "last": evil}
+    record = {"command": evil, "trainer": "grpo", "task": "stocks", "stage": evil, "model": evil}
+    record["rewards"] = ["accuracy"]
+    record |= {"started": evil, "ended": evil, "milestone": {"reached": False, "reason": evil}}
+    record |= {"data": {evil: data | {"share_up": None, "dropped": {evil: 3}}}}
+    record |= {"environment": {"platform": evil, "packages": {evil: evil}}}
+    (run / "run.json").write_text(json.dumps(record))
+    statistics = market_statistics([line])
+    market = {"overall": statistics, "window": {"size": 1, **statistics}}
+    (run / "market_stats.json").write_text(json.dumps(market))
+    milestone = {"step": evil, "thresholds": {evil: 1.0}, "evaluations": [{"step": evil, "means": {evil: 1.0}}]}
+    (run / "milestone.json").write_text(json.dumps(milestone))
     (run / "training.log").write_text(f"2026-01-01 00:00:00,000 INFO milestone not reached: {evil}\n")
-    model = {"accuracy": 0.5, "accuracy_ci95": [0.4, 0.6], "n": 9, "dates": 9, "brier": 0.25}
-    summary = {"split": evil, "model": evil, "models": {evil: model, f"{evil}/b": model}, "baselines": {evil: model}}
-    summary |= {"audit": [{"check": evil, "split": evil, "passed": False, "message": evil}]}
+    model = {"n": 9, "reward_mean": 0.5, "reward_mean_ci95": None}
+    model |= {"reward_components": {evil: 0.5}, "reward_components_ci95": {evil: None}}
+    summary = {"command": evil, "split": evil, "model": evil, "models": {evil: model, f"{evil}/b": model}}
     summary |= {"differences": [{"model": evil, "against": evil, evil: {"difference": 0.1, "ci95": [0.0, 0.2]}}]}
-    (run / "eval/summary.json").write_text(json.dumps(summary))
+    (run / "eval/summary.json").write_text(json.dumps(summary | {"reward_weights": {evil: 1.0}}))
     answer = line | {"model": evil, "rewards": {evil: 1.0}}
     (run / "eval/predictions.jsonl").write_text(json.dumps(answer) + "\n")
     stonk("report", run)

@@ -113,7 +113,7 @@ def test_two_nodes_train_together_with_one_process_each(slurm, submit, tmp_path)
     command = ["sbatch", "--parsable", "--nodes", "2", "--export=ALL", "--output", out, "slurm/sft.sbatch"]
     (job,) = slurm.finish([submit(*command).strip()])
     assert job["JobState"] == "COMPLETED" and job["NumNodes"] == "2", Path(out).read_text()
-    environment = json.loads((tmp_path / "run/sft/environment.json").read_text())
+    environment = json.loads((tmp_path / "run/sft/run.json").read_text())["environment"]
     assert environment["world_size"] == 2
     assert Path(out).read_text().count("training: 1 steps") == 1
 

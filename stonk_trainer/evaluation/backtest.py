@@ -1,8 +1,8 @@
-"""What a forecast would have earned: positions from the next day on, costs, and buy-and-hold beside it.
+"""What a forecast would have earned: positions from the next day on, with costs, and buy-and-hold for comparison.
 
-A signal is formed from the close of day t. It is held from then on, so the first return it meets is that of day t + 1
-(close t to close t + 1); `lag=2` trades one day later still. The interface has no way to apply a signal to the return
-of its own day: positions are shifted inside, and a lag below 1 is refused.
+A signal is formed from the close of day t and held from then on, so the first return it earns is that of day t + 1
+(close t to close t + 1); `lag=2` trades one day later. A signal cannot earn the return of its own day: positions are
+shifted inside, and a lag below 1 is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ YEAR = 252  # trading days
 def backtest(signals: pd.DataFrame, closes: pd.DataFrame, cost_bps: float = 5.0, lag: int = 1) -> pd.DataFrame:
     """Daily results of trading `signals` on `closes`.
 
-    signals: a row per day of the signal, a column per ticker, in [-1, 1]; NaN is no forecast and no position.
+    signals: a row per day of the signal, a column per ticker, in [-1, 1]; NaN: no forecast, and no position.
     closes: prices > 0, a row per trading day, a column per ticker; days and tickers of `signals` must be among them.
     Each day's capital is divided equally among that day's signals, so weights w sum to at most 1 in magnitude:
 
@@ -33,10 +33,10 @@ def backtest(signals: pd.DataFrame, closes: pd.DataFrame, cost_bps: float = 5.0,
         equity[t]  = equity[t-1] · (1 + max(net[t], -1)),  equity on the first day = 1
 
     Returns a row per trading day from the first signal to the last close, with columns gross, net, turnover, exposure
-    (sum of |w| held) and equity. The drift of weights within a day's holding is ignored, the last position is marked
-    and not sold. What loses all of the capital stays at 0. Raises ValueError for a lag below 1, costs below 0, signals
-    outside [-1, 1], signals on a day without a price (it would be traded at a price of before, and earn its own day),
-    unknown days or tickers, unsorted days, and no signals.
+    (sum of |w| held) and equity. The drift of weights within a day's holding is ignored, and the last position is
+    marked to market but not sold. Equity that reaches 0 stays there. Raises ValueError for a lag below 1, costs below
+    0, signals outside [-1, 1], signals on a day without a price (they would trade at an earlier price, and earn their
+    own day), unknown days or tickers, unsorted or duplicate days, and no signals.
     """
     if lag < 1 or lag != int(lag):
         raise ValueError(f"lag: {lag}: a signal formed from a day's close can be held from the next day on: 1 or more")
@@ -47,7 +47,7 @@ def backtest(signals: pd.DataFrame, closes: pd.DataFrame, cost_bps: float = 5.0,
     if not (signals.index.is_monotonic_increasing and closes.index.is_monotonic_increasing):
         raise ValueError("the days of signals and closes must be sorted")
     if not (signals.index.is_unique and closes.index.is_unique):
-        raise ValueError("a day stands twice in the signals or the closes")
+        raise ValueError("duplicate day in the signals or the closes")
     if unknown := set(signals.columns) - set(closes.columns):
         raise ValueError(f"signals without prices: {', '.join(map(str, sorted(unknown)))}")
     if len(unknown := signals.index.difference(closes.index)):
@@ -99,7 +99,7 @@ def performance(daily: pd.DataFrame, trials: int, seed: int) -> dict:
     `sharpe_ci95` resamples blocks of days. `deflated_sharpe` is the probability that the true Sharpe ratio is above
     what the best of `trials` strategies without skill would show by luck (Bailey & López de Prado 2014, equations 1 and
     2, with the variance of the Sharpe ratio across trials taken as that of a ratio that is truly 0, 1 / (days - 1)).
-    None where there is nothing to measure: fewer than 3 days, or no position ever.
+    None where there is nothing to measure: fewer than 3 days, or no position at all.
     """
     net = daily["net"].to_numpy()[1:]  # on the first day nothing is held yet
     equity = daily["equity"].to_numpy()
@@ -160,7 +160,7 @@ def probability_of_skill(ratio: float, days: int, skewness: float, kurtosis: flo
 
 
 def signals_of(records: Sequence[dict], long_only: bool) -> pd.DataFrame:
-    """Signals of a forecaster's records: UP is +1, DOWN is -1 (0 when `long_only`), an unreadable answer none."""
+    """Signals of a forecaster's records: UP is +1, DOWN is -1 (0 when `long_only`), an unreadable answer is NaN."""
     down = 0.0 if long_only else -1.0
     values = {"UP": 1.0, "DOWN": down, None: np.nan}
     frame = pd.DataFrame({"date": [r["date"] for r in records], "ticker": [r["ticker"] for r in records]})

@@ -18,8 +18,8 @@ NAMES = ("majority", "prior", "persistence", "logistic", "lightgbm")
 def baseline_records(train: pd.DataFrame, judged: pd.DataFrame, seed: int) -> dict[str, list[dict]]:
     """Forecasts of every baseline for the rows of `judged`, as records of `metrics`, in the order of its rows.
 
-    train, judged: tables of `task.feature_table`. Raises ValueError when they share or cross dates, because a baseline
-    that has seen the dates it is judged on is none.
+    train, judged: tables of `task.feature_table`. Raises ValueError unless all dates of `train` come first: a baseline
+    must not have seen the dates it is judged on.
     """
     if train["date"].max() >= judged["date"].min() and len(judged):
         raise ValueError(f"baselines fit to {train['date'].max()} cannot be judged from {judged['date'].min()}")
@@ -55,7 +55,7 @@ def _records(judged: pd.DataFrame, p_up: np.ndarray, prior: float, stated: bool 
 def _persistence(train: pd.DataFrame, judged: pd.DataFrame, up: np.ndarray, prior: float) -> np.ndarray:
     """P(UP) after a rise and after a fall: the training share of repeats, never below one half for the repeat.
 
-    Persistence is a rule, not a fit: where repeats were rarer than reversals it still repeats, and states 50%.
+    Persistence is a fixed rule: where repeats were rarer than reversals it still repeats, and states 50%.
     """
     last = np.sign(train["x_change_1d"].to_numpy())
     repeated = (last > 0) == up
@@ -77,7 +77,7 @@ def _logistic(train: pd.DataFrame, up: np.ndarray, judged: pd.DataFrame) -> np.n
 
 
 def _lightgbm(train: pd.DataFrame, up: np.ndarray, judged: pd.DataFrame, seed: int) -> np.ndarray:
-    """Few, small, slowly learnt trees: daily returns are nearly noise, and LightGBM's defaults would learn that."""
+    """Few and small trees with a low learning rate: daily returns are nearly noise, and the defaults overfit it."""
     from lightgbm import LGBMClassifier
 
     model = LGBMClassifier(

@@ -1,9 +1,9 @@
-"""Judge forecasts on held-out rows: `stonk eval --config stocks/demo/eval --models runs/demo/stage2/best_model`.
+"""Judge models on held-out rows: `stonk eval --config stocks/demo/eval --models runs/demo/stage2/best_model`.
 
-The forecasts are those of models, asked now, or of a file of saved ones; all answer the same rows, and so do the
-baselines, which are fit on training dates. Writes `predictions.jsonl` and `summary.json`, whose top level is the last
-model named and whose `models` and `baselines` hold each forecaster, and prints tables. `--audit` looks for leaks as
-well, and ends with exit status 1 when it finds one.
+The answers are generated now, or are forecasts saved in a file. All models are judged on the same rows, and so are the
+baselines of a forecast, which are fit on training dates. Writes `predictions.jsonl` and `summary.json` and prints
+tables. In the summary `models` and `baselines` hold the figures of each; those of the last model are also at the top
+level. `--audit` looks for leaks as well, and ends with exit status 1 when it finds one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
-    if own := task_class_of(argv).EVALUATE:  # a task whose answers other figures judge
+    if own := task_class_of(argv).EVALUATE:  # a task with an evaluation of its own
         module, _, function = own.partition(":")
         return getattr(importlib.import_module(module), function)(argv)
     args = load_recipe(argv, trainer="eval")
@@ -41,12 +41,12 @@ def main(argv: list[str] | None = None) -> None:
         return _audit_only(args)
     findings = _forecasts(args, "audit").audit() if run.audit else []
     if run.audit:
-        tables.print_audit(findings)  # before models are asked, which can take long
+        tables.print_audit(findings)  # before models answer, which can take long
     if run.predictions:
         rows, records = predictions.saved_records(run.predictions, _forecasts(args, "predictions"), args)
     else:
         rows = list(task.rl_dataset(run.split))
-        task.try_rewards(rows[0])  # a reward of the user's that fails ends here
+        task.try_rewards(rows[0])  # a user's reward that fails does so before a model is loaded
         records = model_records(args, task, rows)
     if isinstance(task, ForecastTask):
         summary = judge(args, rows, records, task_baselines(args, task, rows), judged_closes(args, task, rows))
@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         summary |= {"audit": [dataclasses.asdict(finding) for finding in findings], "recall": recall}
     else:
         summary = judge_answers(args, records)
+    summary |= {"command": args.command, "reward_weights": reward_weights(args)}
     folder = make_folder(run.output_dir, "output_dir")
     args.save(folder)
     predictions.save(folder / "predictions.jsonl", records)
@@ -80,15 +81,16 @@ def _exit_on_failure(findings: Sequence[Finding]) -> None:
 
 
 def _forecasts(args: Arguments, key: str) -> ForecastTask:
+    """The task, if it makes forecasts; else a UserError about the recipe's `key`."""
     if not isinstance(args.task, ForecastTask):
         raise UserError(f"{key}: the task {args.task.name} makes no forecasts: leave it out")
     return args.task
 
 
 def model_records(args: Arguments, task: Task, rows: list[dict]) -> dict[str, list[dict]]:
-    """What each model of the recipe answers to `rows`, as records that keep the completion.
+    """The answers of each model of the recipe to `rows`, by model, as records of `Task.evaluate`.
 
-    Raises UserError for a model with the name of a baseline.
+    Raises UserError for a model that cannot be found or has the name of a baseline.
     """
     from transformers import set_seed
 
@@ -111,8 +113,11 @@ def model_records(args: Arguments, task: Task, rows: list[dict]) -> dict[str, li
 
 
 def judge_answers(args: Arguments, records: dict[str, list[dict]]) -> dict:
-    """The summary of a task whose answers are no forecasts: mean rewards of each model, and of each against the one
-    named before it, with intervals over rows."""
+    """The summary of a task whose answers are not forecasts: mean rewards of each model, and their differences to
+    those of the model named before it, with intervals over rows.
+
+    records: by model; see `model_records`.
+    """
     from stonk_trainer.evaluation.metrics import answer_difference, summarise_answers
     from stonk_trainer.evaluation.stats import DayBootstrap
 
@@ -123,7 +128,7 @@ def judge_answers(args: Arguments, records: dict[str, list[dict]]) -> dict:
     return {
         "split": args.options.split,
         "model": list(records)[-1],
-        "models": {name: summarise_answers(its, weights, bootstrap) for name, its in records.items()},
+        "models": {name: summarise_answers(of_model, weights, bootstrap) for name, of_model in records.items()},
         "differences": [
             {"model": a, "against": b, **answer_difference(records[a], records[b], bootstrap)} for a, b in pairs
         ],
@@ -137,11 +142,11 @@ def reward_weights(args: Arguments) -> dict[str, float]:
 
 
 def task_baselines(args: Arguments, task: ForecastTask, rows: list[dict]) -> dict[str, list[dict]]:
-    """Records of every baseline on `rows`, fit on the training split; none when `rows` are training rows."""
+    """Records of every baseline on `rows`, fit on the training split; none where that is the split judged."""
     from stonk_trainer.evaluation.baselines import baseline_records
 
     if args.options.split == "train":
-        log.warning("no baselines: they are fit on the training split, which is what is judged here")
+        log.warning("no baselines: they are fit on the training split, which is the one judged here")
         return {}
     table = task.feature_table(args.options.split).set_index(["ticker", "date"])
     judged = table.loc[[(row["ticker"], row["date"]) for row in rows]].reset_index()
@@ -155,7 +160,15 @@ def judge(
     baselines: dict[str, list[dict]],
     closes: DataFrame,
 ) -> dict:
-    """The summary: metrics, backtest and paired differences of every forecaster, on one set of resampled days."""
+    """The summary: metrics, backtest and paired differences of every forecaster, on one set of resampled days.
+
+    Args:
+        args: the resolved recipe.
+        rows: the rows judged.
+        records: of each model on `rows`, in their order.
+        baselines: the same of each baseline.
+        closes: prices of the rows' companies for the backtest; see `judged_closes`.
+    """
     from stonk_trainer.evaluation import metrics
     from stonk_trainer.evaluation.backtest import backtest, buy_and_hold, performance, signals_of
     from stonk_trainer.evaluation.stats import DayBootstrap
@@ -166,9 +179,9 @@ def judge(
     forecasters = {**records, **baselines}
     trials = run.trials or max(1, len(forecasters))
     summaries = {}
-    for name, its in forecasters.items():
-        summaries[name] = metrics.summarise(its, weights, bootstrap)
-        daily = backtest(signals_of(its, run.long_only), closes, run.cost_bps, run.lag)
+    for name, of_forecaster in forecasters.items():
+        summaries[name] = metrics.summarise(of_forecaster, weights, bootstrap)
+        daily = backtest(signals_of(of_forecaster, run.long_only), closes, run.cost_bps, run.lag)
         summaries[name]["backtest"] = performance(daily, trials, run.seed)
     pairs = list(zip(list(records)[1:], records, strict=False))  # each model against the one named before it
     pairs += [(name, "majority") for name in records if "majority" in baselines]
@@ -200,8 +213,8 @@ def recall_of_outcomes(
 ) -> dict[str, dict]:
     """Accuracy of each model with and without the company's name and the calendar, on the same rows.
 
-    A model that has read about these days while it was pretrained is right more often when it is told which day it is:
-    `difference` is named minus anonymised, with its paired interval; above 0, the accuracy is partly memory.
+    A model whose pretraining covered these days is right more often when the prompt shows which day it is. By model:
+    `difference` is named minus anonymised, `ci95` its paired interval; above 0, the accuracy is partly memory.
     """
     from stonk_trainer.evaluation.metrics import difference
     from stonk_trainer.evaluation.stats import DayBootstrap
@@ -219,7 +232,10 @@ def recall_of_outcomes(
 
 
 def generate(args: Arguments, task: Task, path: str, prompts: list, label: str) -> list[str]:
-    """One completion per prompt (chat messages), in batches of equal work; longest prompts first."""
+    """One completion per prompt (chat messages), in the order of `prompts`; batched by length, longest first.
+
+    path: the model's folder. label: what progress lines and errors call it.
+    """
     from trl import get_quantization_config
 
     from stonk_trainer.models import generation, loading

@@ -1,6 +1,6 @@
-"""Metrics of a set of forecasts, each with an interval that respects that companies of one day move together.
+"""Metrics of a set of forecasts, each with an interval that allows for companies of one day moving together.
 
-A record is what `Task.evaluate` gives for one completion, or a baseline for one row: label, date, direction,
+A record is one completion as `Task.evaluate` returns it, or a baseline's forecast of one row: label, date, direction,
 confidence, base_rate_up (share of UP in training), and for completions rewards by name, grounded (share of the lines of
 evidence) and evidence.
 """
@@ -38,39 +38,38 @@ def summarise(records: Sequence[Mapping], weights: Mapping[str, float], bootstra
     of rewards and evidence are there only when the records have them. Intervals end in `_ci95`.
     """
     up = np.array([r["label"] == "UP" for r in records])
-    said_up = np.array([r["direction"] == "UP" for r in records])
+    forecast_up = np.array([r["direction"] == "UP" for r in records])
     readable = np.array([r["direction"] is not None for r in records])
     right = np.array([r["direction"] == r["label"] for r in records], dtype=float)
     stated = np.array([p_up(r) for r in records])
     majority_up = records[0]["base_rate_up"] >= 0.5
-    gap, squared = np.where(readable, said_up.astype(float) - up, 0.0), (stated - up) ** 2
     calibration = calibration_curve(stated, up, bootstrap)
+
+    def mean(name: str, values: np.ndarray, of: np.ndarray | None = None, is_share: bool = False) -> dict:
+        """The mean of `values` over the rows `of`, and its interval."""
+        interval = bootstrap.share if is_share else bootstrap.mean
+        return {name: _mean(values if of is None else values[of]), f"{name}_ci95": interval(values, of=of)}
+
     summary = {
         "n": len(records),
         "dates": len(bootstrap.days),
-        "accuracy": float(right.mean()),
-        "accuracy_ci95": bootstrap.share(right),
-        "up_accuracy": _mean(right[up]),
-        "up_accuracy_ci95": bootstrap.share(right, of=up),
-        "down_accuracy": _mean(right[~up]),
-        "down_accuracy_ci95": bootstrap.share(right, of=~up),
+        **mean("accuracy", right, is_share=True),
+        **mean("up_accuracy", right, of=up, is_share=True),
+        **mean("down_accuracy", right, of=~up, is_share=True),
         "base_rate_up": float(up.mean()),
         "majority_accuracy": float((up == majority_up).mean()),
-        "predicted_up_rate": _mean(said_up[readable]),
-        "up_rate_gap": _mean(gap[readable]),
-        "up_rate_gap_ci95": bootstrap.mean(gap, of=readable),
+        "predicted_up_rate": _mean(forecast_up[readable]),
+        **mean("up_rate_gap", np.where(readable, forecast_up.astype(float) - up, 0.0), of=readable),
         "roc_auc": roc_auc(stated, up),
         "roc_auc_ci95": bootstrap.roc_auc(stated, up),
-        "brier": float(squared.mean()),
-        "brier_ci95": bootstrap.mean(squared),
+        **mean("brier", (stated - up) ** 2),
         "ece": sum(bin_["n"] * abs(bin_["p_up"] - bin_["up"]) for bin_ in calibration) / len(records),
         "parse_rate": float(readable.mean()),
     }
     if records[0].get("rewards"):
         summary |= _rewards(records, weights, bootstrap)
     if "grounded" in records[0]:
-        summary["grounded"] = statistics.fmean(r["grounded"] for r in records)
-        summary["grounded_ci95"] = bootstrap.mean([r["grounded"] for r in records])
+        summary |= mean("grounded", np.array([r["grounded"] for r in records], dtype=float))
         summary["evidence_lines"] = statistics.fmean(len(r["evidence"]) for r in records)
         summary["invented_numbers"] = statistics.fmean(len(r["invented"]) for r in records)
     summary["calibration"] = calibration
@@ -82,8 +81,9 @@ def summarise(records: Sequence[Mapping], weights: Mapping[str, float], bootstra
 def difference(of: Sequence[Mapping], against: Sequence[Mapping], bootstrap: DayBootstrap) -> dict:
     """Paired differences, `of` minus `against`, of two forecasters on the same rows in the same order.
 
-    Accuracy (positive: `of` is right more often), Brier score (negative: `of` states better probabilities), and where
-    both have them each reward and the share of grounded evidence. Raises ValueError when the rows differ.
+    Of accuracy (positive: `of` is right more often), of the Brier score (negative: `of` states better probabilities),
+    and where both have them of each reward and of the share of grounded evidence. Raises ValueError when the rows
+    differ.
     """
     if [(r["ticker"], r["date"]) for r in of] != [(r["ticker"], r["date"]) for r in against]:
         raise ValueError("a paired difference needs the same rows in the same order")
@@ -104,7 +104,7 @@ def difference(of: Sequence[Mapping], against: Sequence[Mapping], bootstrap: Day
 
 
 def summarise_answers(records: Sequence[Mapping], weights: Mapping[str, float], bootstrap: DayBootstrap) -> dict:
-    """Mean rewards of answers that forecast nothing. bootstrap: of rows."""
+    """Mean rewards of answers that are not forecasts. bootstrap: over rows."""
     return {"n": len(records), **_rewards(records, weights, bootstrap)}
 
 
@@ -129,7 +129,7 @@ def _rewards(records: Sequence[Mapping], weights: Mapping[str, float], bootstrap
 
 
 def _of_reward(records: Sequence[Mapping], name: str) -> np.ndarray:
-    """One reward of each record; 0 where it has nothing to say."""
+    """One reward of each record; 0 where it is None."""
     return np.array([record["rewards"][name] or 0.0 for record in records])
 
 

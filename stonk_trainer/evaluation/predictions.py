@@ -1,4 +1,4 @@
-"""Forecasts kept in a file: what `stonk eval` writes, and what it can judge again without asking a model."""
+"""Forecasts saved in a file: `stonk eval` writes them, and judges them again without a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stonk_trainer.terminal import log
 
 def save(path: Path, records: Mapping[str, list[dict]]) -> None:
     """One JSON line per forecast: its model, and the record."""
-    lines = [json.dumps({"model": name, **record}) for name, its in records.items() for record in its]
+    lines = [json.dumps({"model": name, **record}) for name, of_model in records.items() for record in of_model]
     write_whole(path, "".join(line + "\n" for line in lines))
 
 
@@ -27,11 +27,13 @@ def saved_records(name: str, task: ForecastTask, args: Arguments) -> tuple[list[
     """The rows of the split that a file forecasts, and the records of each of its models on them, in one order.
 
     The file is JSON lines or a CSV with `ticker` and `date` (the day of the row, YYYY-MM-DD), optionally `model` (else
-    the file's name), and either `completion`, which is read and scored as a fresh answer would be, or `direction` (UP,
+    the file's name), and either `completion`, which is read and scored as a new answer would be, or `direction` (UP,
     DOWN or empty) with optional `confidence` (of that direction, in [0, 1]) and `move` (fraction). Forecasts outside
-    the split are left out, and so are rows that one of several models lacks. Raises UserError for a line that is wrong,
-    a model with forecasts of both kinds or the name of a baseline, two forecasts of one model for one row, and a file
-    without any row of the split.
+    the split are skipped, and so are rows for which one of several models has none.
+
+    Raises:
+        UserError: a malformed line; a model with forecasts of both kinds, or the name of a baseline; a duplicate
+            forecast; no row of the split for which every model has a forecast.
     """
     path = Path(name).expanduser()
     forecasts: dict[str, dict[tuple[str, str], dict]] = {}
@@ -41,10 +43,10 @@ def saved_records(name: str, task: ForecastTask, args: Arguments) -> tuple[list[
             raise UserError(f"{where}: a forecast needs ticker and date")
         model, key = str(line.get("model") or path.stem), (str(line["ticker"]).strip(), str(line["date"]).strip()[:10])
         if model in BASELINES:
-            raise UserError(f"{where}: {model} is the name of a baseline: name the model otherwise (`model`)")
+            raise UserError(f"{where}: {model} is the name of a baseline: give the model another (`model`)")
         of_model = forecasts.setdefault(model, {})
         if key in of_model:
-            raise UserError(f"{where}: a second forecast for {key[0]} on {key[1]}: keep one")
+            raise UserError(f"{where}: duplicate forecast for {key[0]} on {key[1]}: keep one")
         of_model[key] = _checked(line, where)
         if ("completion" in of_model[key]) != ("completion" in next(iter(of_model.values()))):
             raise UserError(f"{where}: {model} has completions in some lines and directions in others: keep one kind")
@@ -86,7 +88,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _checked(line: dict, where: str) -> dict:
-    """The completion, or the direction with its numbers."""
+    """The line's completion; or its direction, confidence and move. Raises UserError for a malformed value."""
     if line.get("completion") is not None:
         if not isinstance(line["completion"], str):
             raise UserError(f"{where}: completion is {type(line['completion']).__name__}, not text")
@@ -108,7 +110,7 @@ def _checked(line: dict, where: str) -> dict:
 
 
 def _records(task: ForecastTask, rows: list[dict], forecasts: dict[tuple[str, str], dict]) -> list[dict]:
-    """Records of one model on `rows`: its completions read anew, or its directions as they are."""
+    """Records of one model on `rows`: its completions read and scored, or its directions as they are."""
     lines = [forecasts[row["ticker"], row["date"]] for row in rows]
     if "completion" in lines[0]:
         return task.evaluate(rows, [line["completion"] for line in lines])

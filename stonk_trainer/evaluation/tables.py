@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -16,35 +16,43 @@ from stonk_trainer.task import Finding
 
 TOO_FEW = "too few days"
 
+Rows = list[tuple[str, dict]]  # the name of a forecaster, and its figures
+Cell = Callable[[dict], str]  # from figures to what a column shows of them
+
 
 def print_summary(summary: dict) -> None:
-    """Print a summary as `evaluate.judge` makes it: answers, forecasts, differences, backtest."""
+    """Print a summary of `evaluate.judge` (answers, forecasts, differences, backtest) or of `evaluate.judge_answers`
+    (answers, differences)."""
     console = Console(markup=False)  # a name may hold brackets
     models, baselines = summary["models"], summary.get("baselines", {})
-    forecasters = {**models, **baselines}
-    names = dict(zip(forecasters, short_names(list(models)) + list(baselines), strict=True))
-    if any("reward_mean" in s for s in models.values()):
-        console.print(_answers(models, names))
-    if any("grounded" in s for s in models.values()):
-        console.print(_evidence(models, names))
-    if "buy_and_hold" not in summary:  # the answers are not forecasts
+    names = dict(zip([*models, *baselines], short_names(list(models)) + list(baselines), strict=True))
+    rows = [(names[name], of_model) for name, of_model in models.items()]
+    is_forecast = "buy_and_hold" in summary
+    if any("reward_mean" in of_model for of_model in models.values()):
+        console.print(_answers(rows, "" if is_forecast else f" to {{n:,}} {summary['split']} rows"))
+    if any("grounded" in of_model for of_model in models.values()):
+        console.print(_evidence(rows))
+    if not is_forecast:
+        console.print("\n" + "\n".join(_reward_differences(summary["differences"], names)))
         console.print("\n95% intervals resample rows.", style="dim")
         return
-    console.print(_forecasts(forecasters, names, summary["split"]))
+    rows += [(names[name], of_baseline) for name, of_baseline in baselines.items()]
+    console.print(_forecasts(rows, summary["split"]))
     console.print("\n" + "\n".join(_differences(summary["differences"], names)))
     for name, recall in (summary.get("recall") or {}).items():
         console.print(
             f"{names[name]} with names and dates minus without: accuracy {100 * recall['difference']:+.1f} points "
             f"({interval_text(recall['ci95'], 100, missing=TOO_FEW)}); above 0 it remembers these days"
         )
-    console.print(_backtests(forecasters, names, summary))
+    console.print(_backtests(rows, summary))
     console.print(
         "\n95% intervals resample days, with all rows of a day. Grounded: share of an answer's lines of evidence that "
-        "its prompt bears out; lines and invented numbers are per answer. UP, DOWN: accuracy on the days that went "
-        "there; an unreadable answer is wrong. majority and prior: always the direction more frequent in training. "
-        "Brier: squared error of the stated probability of UP, 0.25 for a coin; ECE: its calibration error. Deflated: "
-        f"probability that the true Sharpe ratio is above the best of {summary['costs']['trials']} strategies without "
-        "skill. Turnover: times the capital per year. Daily directions are close to a coin.",
+        "agree with its prompt; lines and invented numbers are per answer. UP, DOWN: accuracy on the days that went "
+        "there; an unreadable answer counts as wrong. majority and prior: always the direction more frequent in "
+        "training. Brier: squared error of the stated probability of UP, 0.25 at a constant 50%; ECE: its calibration "
+        "error. Deflated: probability that the true Sharpe ratio is above the best of "
+        f"{summary['costs']['trials']} strategies without skill. Turnover: times the capital per year. Expect "
+        "directional accuracy near chance: daily directions are close to random.",
         style="dim",
     )
 
@@ -58,108 +66,122 @@ def short_names(names: list[str]) -> list[str]:
     return short if len(set(short)) == len(names) else names
 
 
-def _answers(models: dict[str, dict], names: dict[str, str]) -> Table:
-    table = _table("Answers")
-    components = list(next(s for s in models.values() if "reward_components" in s)["reward_components"])
-    forecast = "parse_rate" in next(iter(models.values()))
-    readable = ["readable"] if forecast else []
-    _add_columns(table, *readable, *(c.replace("_", " ") for c in components), "total", "95% interval")
-    for name, s in models.items():
-        rewards = s.get("reward_components", {})
-        texts = [_number(rewards.get(c), 3) for c in components]
-        interval = interval_text(s.get("reward_mean_ci95"), 1, 3, missing=TOO_FEW)
-        readable = [_percent(s["parse_rate"], 1)] if forecast else []
-        table.add_row(names[name], *readable, *texts, _number(s.get("reward_mean"), 3), interval)
-    return table
+def find_model(names: Iterable[str], model: Path) -> str | None:
+    """Which of the models that an evaluation names is in the folder `model`: the same folder, or one of the same last
+    two names (runs may have been moved); None: it is not among them."""
+    named = {name: Path(name).expanduser() for name in names}
+    same = [name for name, path in named.items() if path.resolve() == model.resolve()]
+    same += [name for name, path in named.items() if path.parts[-2:] == model.resolve().parts[-2:]]
+    return same[0] if same else None
 
 
-def _evidence(models: dict[str, dict], names: dict[str, str]) -> Table:
-    table = _table("Evidence")
-    _add_columns(table, "grounded", "95% interval", "lines", "invented numbers")
-    for name, s in models.items():
-        interval = interval_text(s.get("grounded_ci95"), 100, missing=TOO_FEW)
-        counts = [_number(s.get(key), 2) for key in ("evidence_lines", "invented_numbers")]
-        table.add_row(names[name], _percent(s.get("grounded"), 1), interval, *counts)
-    return table
-
-
-def _forecasts(forecasters: dict[str, dict], names: dict[str, str], split: str) -> Table:
-    first = next(iter(forecasters.values()))
-    table = _table(
-        f"Forecasts: {first['n']:,} {split} rows on {first['dates']:,} days, {first['base_rate_up']:.1%} of them UP"
-    )
-    _add_columns(table, "accuracy", "95% interval", "UP", "DOWN", "says UP", "AUC", "Brier", "ECE")
-    for name, s in forecasters.items():
-        table.add_row(
-            names[name],
-            _percent(s["accuracy"], 1),
-            interval_text(s["accuracy_ci95"], 100, missing=TOO_FEW),
-            _percent(s["up_accuracy"]),
-            _percent(s["down_accuracy"]),
-            _percent(s["predicted_up_rate"]),
-            _number(s["roc_auc"], 3),
-            _number(s["brier"], 3),
-            _number(s["ece"], 3),
-        )
-    return table
+def _reward_differences(differences: list[dict], names: dict[str, str]) -> list[str]:
+    """Of answers that are not forecasts: each reward of a model minus that of the model before it."""
+    return [
+        f"{names[pair['model']]} minus {names[pair['against']]}: {key.removeprefix('reward: ').replace('_', ' ')} "
+        f"{one['difference']:+.3f} ({interval_text(one['ci95'], 1, 3, missing=TOO_FEW)})"
+        for pair in differences
+        for key, one in pair.items()
+        if key.startswith("reward: ")
+    ]
 
 
 def _differences(differences: list[dict], names: dict[str, str]) -> list[str]:
-    lines = []
-    for pair in differences:
-        accuracy = pair["accuracy"]
-        lines.append(
-            f"{names[pair['model']]} minus {names[pair['against']]}: "
-            f"accuracy {100 * accuracy['difference']:+.1f} points "
-            f"({interval_text(accuracy['ci95'], 100, missing=TOO_FEW)}), Brier {pair['brier']['difference']:+.3f} "
-            f"({interval_text(pair['brier']['ci95'], 1, 3, missing=TOO_FEW)})"
-        )
-    return lines
+    return [
+        f"{names[pair['model']]} minus {names[pair['against']]}: "
+        f"accuracy {100 * pair['accuracy']['difference']:+.1f} points "
+        f"({interval_text(pair['accuracy']['ci95'], 100, missing=TOO_FEW)}), Brier {pair['brier']['difference']:+.3f} "
+        f"({interval_text(pair['brier']['ci95'], 1, 3, missing=TOO_FEW)})"
+        for pair in differences
+    ]
 
 
-def _backtests(forecasters: dict[str, dict], names: dict[str, str], summary: dict) -> Table:
+# ---------------------------------------------------------------------------------------------------- tables
+
+
+def _answers(rows: Rows, title: str) -> Table:
+    rewards = list(next(s for _, s in rows if "reward_components" in s)["reward_components"])
+    columns: dict[str, Cell] = {"readable": _percent("parse_rate", 1)} if "parse_rate" in rows[0][1] else {}
+    columns |= {name.replace("_", " "): _reward(name) for name in rewards}
+    columns |= {"total": _number("reward_mean", 3), "95% interval": _interval("reward_mean_ci95", 1, 3)}
+    return _table("Answers" + title.format(n=rows[0][1]["n"]), rows, columns)
+
+
+def _evidence(rows: Rows) -> Table:
+    columns = {"grounded": _percent("grounded", 1), "95% interval": _interval("grounded_ci95", 100)}
+    columns |= {"lines": _number("evidence_lines", 2), "invented numbers": _number("invented_numbers", 2)}
+    return _table("Evidence", rows, columns)
+
+
+def _forecasts(rows: Rows, split: str) -> Table:
+    first = rows[0][1]
+    title = f"Forecasts: {first['n']:,} {split} rows on {first['dates']:,} days, {first['base_rate_up']:.1%} of them UP"
+    columns = {
+        "accuracy": _percent("accuracy", 1),
+        "95% interval": _interval("accuracy_ci95", 100),
+        "UP": _percent("up_accuracy"),
+        "DOWN": _percent("down_accuracy"),
+        "says UP": _percent("predicted_up_rate"),
+        "AUC": _number("roc_auc", 3),
+        "Brier": _number("brier", 3),
+        "ECE": _number("ece", 3),
+    }
+    return _table(title, rows, columns)
+
+
+def _backtests(rows: Rows, summary: dict) -> Table:
     costs, days = summary["costs"], summary["buy_and_hold"]["dates"]
-    kind = "UP is bought, DOWN is cash" if costs["long_only"] else "UP is bought, DOWN is sold short"
-    table = _table(
-        f"Backtest {days[0]} to {days[-1]}: {kind}, held from the next day{'' if costs['lag'] == 1 else ' but one'}, "
-        f"{costs['cost_bps']:g} bp costs"
-    )
-    _add_columns(table, "per year", "Sharpe", "95% interval", "deflated", "drawdown", "turnover")
-    rows = {names[name]: s["backtest"] for name, s in forecasters.items()} | {"buy & hold": summary["buy_and_hold"]}
-    for name, b in rows.items():
-        table.add_row(
-            name,
-            _percent(b["annual_return"], 1),
-            _number(b["sharpe"], 2),
-            interval_text(b["sharpe_ci95"], 1, 2, missing=TOO_FEW),
-            "-" if name == "buy & hold" else _number(b["deflated_sharpe"], 2),
-            _percent(b["max_drawdown"]),
-            _number(b["turnover"], 0),
-        )
-    return table
+    positions = "UP is bought, DOWN is cash" if costs["long_only"] else "UP is bought, DOWN is sold short"
+    start = "from the next day" if costs["lag"] == 1 else f"from {costs['lag']} days later"
+    title = f"Backtest {days[0]} to {days[-1]}: {positions}, held {start}, {costs['cost_bps']:g} bp costs"
+    results = [(name, s["backtest"]) for name, s in rows]
+    results.append(("buy & hold", summary["buy_and_hold"] | {"deflated_sharpe": None}))
+    columns = {
+        "per year": _percent("annual_return", 1),
+        "Sharpe": _number("sharpe", 2),
+        "95% interval": _interval("sharpe_ci95", 1, 2),
+        "deflated": _number("deflated_sharpe", 2),
+        "drawdown": _percent("max_drawdown"),
+        "turnover": _number("turnover", 0),
+    }
+    return _table(title, results, columns)
 
 
-def _table(title: str) -> Table:
+def _table(title: str, rows: Rows, columns: Mapping[str, Cell]) -> Table:
     table = Table(title="\n" + title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, figures in rows:
+        table.add_row(name, *(cell(figures) for cell in columns.values()))
     return table
 
 
-def _add_columns(table: Table, *titles: str) -> None:
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
-def _percent(value: float | None, digits: int = 0) -> str:
-    return "-" if value is None else f"{value:.{digits}%}"
+def _percent(key: str, digits: int = 0) -> Cell:
+    return lambda figures: _text(figures.get(key), f".{digits}%")
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _number(key: str, digits: int) -> Cell:
+    return lambda figures: _text(figures.get(key), f".{digits}f")
+
+
+def _reward(name: str) -> Cell:
+    return lambda figures: _text(figures.get("reward_components", {}).get(name), ".3f")
+
+
+def _interval(key: str, factor: float, digits: int = 1) -> Cell:
+    return lambda figures: interval_text(figures.get(key), factor, digits, missing=TOO_FEW)
+
+
+# ---------------------------------------------------------------------------------------------------- the audit
 
 
 def print_audit(findings: Sequence[Finding]) -> None:
-    """A table of at most 80 columns, then one line that sums it up."""
+    """Print a table of at most 80 columns, then the outcome in one line."""
     signs = {True: Text("✓", "green"), False: Text("✗", "bold red"), None: Text("–", "dim")}
     table = Table(box=SIMPLE, pad_edge=False, width=80)
     table.add_column("", width=1)

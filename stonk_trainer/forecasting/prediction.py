@@ -19,13 +19,14 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.files import make_folder, read_jsonl
-from stonk_trainer.recipe import check_day, load_command, task_of_recipe
+from stonk_trainer.files import Dropped, make_folder, read_jsonl, write_whole
+from stonk_trainer.options import option
+from stonk_trainer.recipe import check_day, check_ranges, load_command, task_of_recipe
 from stonk_trainer.task import BUILT_IN, ForecastTask, Row, SamplingConfig, load_task
 from stonk_trainer.terminal import log, make_console, plain_table, printable, start_log, with_progress
 
@@ -38,112 +39,89 @@ CSV_COLUMNS += ("calibrated_confidence", "move", "base_rate_up", "samples", "rea
 class Predict:
     """Forecast with a trained model, each row from several sampled answers."""
 
-    model: str = field(default="", metadata={"help": "Folder of a model or of an adapter, or a name on the Hub."})
-    dataset_name: str | None = field(
-        default=None,
-        metadata={
-            "help": "What to forecast, as the recipe's dataset_name: a CSV of prices, a file in the deepstock schema, "
-            "embedded:sp500; left out: the recipe's own. Of each company the last day, or as date, start and end "
-            "say.",
-            "aliases": ["--csv"],
-        },
+    model: str = option("", "Folder of a model or of an adapter, or a name on the Hub.")
+    dataset_name: str | None = option(
+        None,
+        "What to forecast, as the recipe's dataset_name: a CSV of prices, a file in the deepstock schema, "
+        "embedded:sp500; left out: the recipe's own. Of each company the last day, or as date, start and end "
+        "say.",
+        "--csv",
     )
-    rows: str | None = field(
-        default=None,
-        metadata={"help": "Rows instead, as JSON lines (`stonk data rows` writes them); - reads standard input."},
+    rows: str | None = option(
+        None, "Rows instead, as JSON lines (`stonk data rows` writes them); - reads standard input."
     )
-    tickers: list[str] | None = field(default=None, metadata={"help": "Only these companies or series."})
-    date: str | None = field(default=None, metadata={"help": "Last day the forecasts know, YYYY-MM-DD."})
-    start: str | None = field(default=None, metadata={"help": "All days from this one on, YYYY-MM-DD."})
-    end: str | None = field(default=None, metadata={"help": "All days up to this one, YYYY-MM-DD."})
-    horizon: int = field(
-        default=1, metadata={"help": "btc: days ahead, default 1. The stocks task forecasts the next day."}
+    tickers: list[str] | None = option(None, "Only these companies or series.")
+    date: str | None = option(None, "Last day the forecasts know, YYYY-MM-DD.")
+    start: str | None = option(None, "All days from this one on, YYYY-MM-DD.")
+    end: str | None = option(None, "All days up to this one, YYYY-MM-DD.")
+    horizon: int = option(1, "btc: days ahead, default 1. The stocks task forecasts the next day.")
+    samples: int | None = option(
+        None, "Answers, or paths, sampled for each row; left out: 4 of a language model, 200 of a GPT."
     )
-    samples: int | None = field(
-        default=None,
-        metadata={"help": "Answers, or paths, sampled for each row; left out: 4 of a language model, 200 of a GPT."},
+    temperature: float = option(1.0, "Of sampling, above 0; 1, the default: as the model says.")
+    top_p: float = option(1.0, "Nucleus sampling: probability mass, in (0, 1]; default 1.")
+    max_completion_length: int | None = option(None, "Longest answer, in tokens; left out: the recipe's, or 512.")
+    batch_size: int = option(32, "Rows answered together; default 32.")
+    out: str | None = option(None, "File to write, .jsonl or .csv.", "--output")
+    resume: bool = option(False, "Go on in `out`, a .jsonl file, after its last whole line.")
+    format: Literal["table", "jsonl", "csv"] = option("table", "What is printed; jsonl and csv are for pipes.")
+    calibration: str | None = option(
+        None, "Judged forecasts (predictions.jsonl) by which the confidence is calibrated, as Platt does."
     )
-    temperature: float = field(
-        default=1.0, metadata={"help": "Of sampling, above 0; 1, the default: as the model says."}
+    recipe: str | None = option(None, "Recipe whose keys make the prompt; left out: recipe.yaml beside the model.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = option(
+        "auto", "Precision of the model; auto: as it was saved."
     )
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling: probability mass, in (0, 1]; default 1."})
-    max_completion_length: int | None = field(
-        default=None, metadata={"help": "Longest answer, in tokens; left out: the recipe's, or 512."}
-    )
-    batch_size: int = field(default=32, metadata={"help": "Rows answered together; default 32."})
-    out: str | None = field(default=None, metadata={"help": "File to write, .jsonl or .csv.", "aliases": ["--output"]})
-    resume: bool = field(default=False, metadata={"help": "Go on in `out`, a .jsonl file, after its last whole line."})
-    format: Literal["table", "jsonl", "csv"] = field(
-        default="table", metadata={"help": "What is printed; jsonl and csv are for pipes."}
-    )
-    calibration: str | None = field(
-        default=None,
-        metadata={"help": "Judged forecasts (predictions.jsonl) by which the confidence is calibrated, as Platt does."},
-    )
-    recipe: str | None = field(
-        default=None,
-        metadata={"help": "Recipe whose keys make the prompt; left out: recipe.yaml beside the model."},
-    )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = field(
-        default="auto", metadata={"help": "Precision of the model; auto: as it was saved."}
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of the samples; a row's depend on it and its prompt alone."})
+    seed: int = option(42, "Seed of the samples; a row's depend on it and its prompt alone.")
 
     def __post_init__(self):
-        if not self.model:
-            raise UserError("no model: give its folder with --model, such as runs/demo/stage2/best_model")
-        if self.rows and self.dataset_name:
-            raise UserError("rows and dataset_name (--csv) both say what to forecast: keep one")
         for name in ("date", "start", "end"):
             check_day(name, getattr(self, name))
             if self.rows and getattr(self, name):
                 raise UserError(f"{name} chooses days of a dataset, and rows are given: leave it out")
-        if self.date and (self.start or self.end):
-            raise UserError("date is one day, start and end a range: keep one of them")
-        for name in ("samples", "horizon", "batch_size", "max_completion_length"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} must be at least 1")
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(f"temperature: {self.temperature} must be above 0: equal answers would be sampled")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p: {self.top_p} must be above 0 and at most 1")
-        if self.out and Path(self.out).suffix.lower() not in (".jsonl", ".csv"):
-            raise UserError(f"out: {self.out}: name it .jsonl or .csv")
-        if self.out and Path(self.out).is_dir():
-            raise UserError(f"out: {self.out} is a folder: give the name of a file")
+        suffix = Path(self.out or "").suffix.lower()
+        faults = {
+            "no model: give its folder with --model, such as runs/demo/stage2/best_model": not self.model,
+            "rows and dataset_name (--csv) both say what to forecast: keep one": self.rows and self.dataset_name,
+            "date is one day, start and end a range: keep one of them": self.date and (self.start or self.end),
+            f"start: {self.start} is after end {self.end}": self.start and self.end and self.start > self.end,
+            "resume goes on in a .jsonl file: give --out FILE.jsonl": self.resume and suffix != ".jsonl",
+        }
+        for message, wrong in faults.items():
+            if wrong:
+                raise UserError(message)
+        counts = "samples horizon batch_size max_completion_length"
+        check_ranges(self, {"[1, inf)": counts, "(0, inf)": "temperature", "(0, 1]": "top_p"})
+        if self.out:
+            self._check_out(Path(self.out).expanduser())
+
+    def _check_out(self, out: Path) -> None:
+        if out.suffix.lower() not in (".jsonl", ".csv"):
+            raise UserError(f"out: {out}: name it .jsonl or .csv")
+        if out.is_dir():
+            raise UserError(f"out: {out} is a folder: give the name of a file")
         for name in ("rows", "dataset_name", "calibration", "recipe"):
             given = getattr(self, name)
-            if self.out and given and Path(self.out).expanduser().resolve() == Path(given).expanduser().resolve():
-                raise UserError(f"out: {self.out} is the file that {name} reads: give another")
-        if self.start and self.end and self.start > self.end:
-            raise UserError(f"start: {self.start} is after end {self.end}")
-        if self.resume and (not self.out or Path(self.out).suffix.lower() != ".jsonl"):
-            raise UserError("resume goes on in a .jsonl file: give --out FILE.jsonl")
+            if given and out.resolve() == Path(given).expanduser().resolve():
+                raise UserError(f"out: {out} is the file that {name} reads: give another")
 
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    argv = list(sys.argv[1:] if argv is None else argv)
     run = load_command(argv, "predict", Predict, "--model runs/demo/stage2/best_model --csv AAPL.csv")
     start_log(sys.stderr)
     with Predictor(run.model, run) as predictor:
         rows = predictor.rows(run)
         done = _done(run, rows, predictor.forecaster.sampling.samples) if run.resume else []
-        left = rows[len(done) :]
-        batches = [left[start : start + run.batch_size] for start in range(0, len(left), run.batch_size)]
-        forecasts: Iterator[Row] = (
-            one for batch in with_progress(batches, "rows") for one in predictor.forecasts(batch)
-        )
+        batches = with_progress(_batches(rows[len(done) :], run.batch_size), "rows")
+        forecasts: Iterator[Row] = (one for batch in batches for one in predictor.forecasts(batch))
         if run.out:
             forecasts = _written(run.out, done, forecasts)
         forecasts = itertools.chain(done, forecasts)
-        if run.format == "jsonl":
-            for forecast in forecasts:
-                print(json.dumps(forecast), flush=True)
-        elif run.format == "csv":
-            collections.deque(_write_csv(sys.stdout, forecasts), maxlen=0)
-        else:
+        if run.format == "table":
             print_forecasts(list(forecasts), predictor)
+        else:
+            collections.deque(_printed(sys.stdout, f".{run.format}", forecasts), maxlen=0)
     if run.out:
         log.info("saved %s", run.out)
 
@@ -168,8 +146,11 @@ def predict(model: str | Path, data: str | Path | Sequence[Row] | None = None, *
             rows = predictor.rows(run)
         else:
             rows = [predictor.checked(row, f"row {number}") for number, row in enumerate(data, start=1)]
-        batches = range(0, len(rows), run.batch_size)
-        return [one for start in batches for one in predictor.forecasts(rows[start : start + run.batch_size])]
+        return [one for batch in _batches(rows, run.batch_size) for one in predictor.forecasts(batch)]
+
+
+def _batches(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 # ------------------------------------------------------------------------------------------------------ a model
@@ -194,7 +175,7 @@ class Predictor:
         if "predict" in task.UNSUPPORTED_COMMANDS:
             raise UserError(task.UNSUPPORTED_COMMANDS["predict"])
         if not isinstance(task, ForecastTask):
-            raise UserError(f"stonk predict is for forecasts, and the task {task.name} makes none")
+            raise UserError(f"stonk predict is for forecasts; the task {task.name} makes none")
         own = task.arguments_of_model(Path(model).expanduser())
         self.task: ForecastTask = task.replaced(**own) if own else task
         self.task.model = self.path = loading.locate_model(model, self._merged.name)
@@ -235,7 +216,7 @@ class Predictor:
         where = "standard input" if name == "-" else name
         rows = [self.checked(row, f"rows: {where}, line {number}") for number, row in read_jsonl(name)]
         if not rows:
-            raise UserError(f"rows: {where} holds none")
+            raise UserError(f"rows: {where} has none")
         return rows
 
     def checked(self, row: Any, where: str) -> Row:
@@ -282,7 +263,7 @@ def _recipe_of(model: str) -> str:
 
 
 def _written(out: str, done: Sequence[Mapping], forecasts: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Pass the forecasts on and write each: lines at once, so that a killed run can go on; a CSV."""
+    """Pass the forecasts on and write each to `out` at once, so that a killed run can go on."""
     path = Path(out).expanduser()
     make_folder(path.parent, "out")
     try:
@@ -290,50 +271,44 @@ def _written(out: str, done: Sequence[Mapping], forecasts: Iterator[dict[str, An
     except OSError as error:
         raise UserError(f"out: {out} cannot be written: {error.strerror}") from error
     with file:
-        if path.suffix.lower() == ".csv":
-            yield from _write_csv(file, forecasts)
-            return
-        for forecast in forecasts:
-            file.write(json.dumps(forecast) + "\n")
-            file.flush()
-            yield forecast
+        yield from _printed(file, path.suffix.lower(), forecasts)
 
 
-def _write_csv(file: TextIO, forecasts: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _printed(file: TextIO, suffix: str, forecasts: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Pass the forecasts on and write each to an open file, as a line of a .csv or a .jsonl file."""
     writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    if suffix == ".csv":
+        writer.writeheader()
     for forecast in forecasts:
-        writer.writerow(forecast)
+        if suffix == ".csv":
+            writer.writerow(forecast)
+        else:
+            file.write(json.dumps(forecast) + "\n")
         file.flush()
         yield forecast
 
 
 def _done(run: Predict, rows: Sequence[Row], samples: int) -> list[dict[str, Any]]:
-    """The whole lines of `out`; a torn last one is cut off.
+    """The forecasts that `out` has already; a torn last line is removed from it.
 
-    Raises UserError when they are forecasts of another model, other rows or another number of samples.
+    Raises UserError when they are of another model, other rows or another number of samples.
     """
     path = Path(run.out or "").expanduser()
     if not path.is_file():
         return []
-    whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    try:
-        done = [json.loads(line) for line in whole]
-        same = len(done) <= len(rows) and all(
-            (one["model"], one["samples"], one["ticker"], one["date"])
-            == (run.model, samples, row.get("ticker"), row.get("date"))
-            for one, row in zip(done, rows, strict=False)
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"out: {path} cannot be read as forecasts ({error}): give another --out") from error
-    if not same:
+    dropped: list[Dropped] = []
+    done = [line for _, line in read_jsonl(path, dropped)]
+    same = len(done) <= len(rows) and all(
+        (one.get("model"), one.get("samples"), one.get("ticker"), one.get("date"))
+        == (run.model, samples, row.get("ticker"), row.get("date"))
+        for one, row in zip(done, rows, strict=False)
+    )
+    if not same or any(not line.torn for line in dropped):
         raise UserError(
-            f"out: {path} holds forecasts of other rows, another model or another number of samples: give another --out"
+            f"out: {path} has forecasts of other rows, another model or another number of samples: give another --out"
         )
-    with path.open("r+b") as file:
-        file.truncate(sum(map(len, whole)))
-    if done:
-        log.info("going on: %d of %d rows are done", len(done), len(rows))
+    write_whole(path, "".join(json.dumps(one) + "\n" for one in done))
+    log.info("%d of %d rows are done already", len(done), len(rows))
     return done
 
 
@@ -345,12 +320,10 @@ def print_forecasts(forecasts: Sequence[Row], predictor: Predictor) -> None:
     console = make_console()
     numbers = ("samples", "stated", "calibrated", "move", "base rate", "outcome")
     columns = ["row", "forecast", *numbers]
-    if not any("calibrated_confidence" in one for one in forecasts):
-        columns.remove("calibrated")
-    if not any(one["next_return"] is not None for one in forecasts):
-        columns.remove("outcome")
-    if not any(one["stated_confidence"] is not None for one in forecasts):
-        columns.remove("stated")
+    optional = {"calibrated": "calibrated_confidence", "outcome": "next_return", "stated": "stated_confidence"}
+    for name, key in optional.items():
+        if all(one.get(key) is None for one in forecasts):
+            columns.remove(name)
     table = plain_table(*columns, numbers=numbers)
     table.columns[0].no_wrap = True
     for one in forecasts:
@@ -358,10 +331,10 @@ def print_forecasts(forecasts: Sequence[Row], predictor: Predictor) -> None:
         table.add_row(*(printable(cells[name], console) for name in columns))
     console.print(printable(f"{predictor.name}: {len(forecasts)} rows", console))
     console.print(table)
-    told = "samples: share of them that says so; base rate: how often it rose until then"
+    note = "samples: share of them that agrees; base rate: how often it rose until then"
     if "calibrated" in columns:
-        told += "; calibrated, below 50%: earlier days point to the other direction"
-    console.print(told, style="dim", soft_wrap=True)
+        note += "; calibrated, below 50%: earlier days point to the other direction"
+    console.print(note, style="dim", soft_wrap=True)
     if unread := sum(one["direction"] is None for one in forecasts):
         advice = "cut off by --max_completion_length, or see `problem` with --format jsonl"
         console.print(f"{unread} of {len(forecasts)} rows have no answer that can be read: {advice}", soft_wrap=True)

@@ -1,1 +1,1 @@
-"""Language models: find and load them, ask them, decode."""
+"""Language models: find and load them, generate answers."""

@@ -31,7 +31,7 @@ def unsupported_reason(model: PreTrainedModel) -> str | None:
 
 
 def distinct(ids_BP: torch.Tensor, mask_BP: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(which of the distinct prompts each row has, these prompts, their masks)."""
+    """(index of each row's prompt among the distinct ones, the distinct prompts, their masks)."""
     both_U, rows_B = torch.unique(torch.cat([ids_BP, mask_BP], dim=1), dim=0, return_inverse=True)
     ids_UP, mask_UP = both_U.chunk(2, dim=1)
     return rows_B, ids_UP.contiguous(), mask_UP.contiguous()
@@ -50,10 +50,9 @@ def decode(
 ) -> torch.Tensor:
     """Sampling or greedy search as Transformers does it, each distinct prompt computed once; for `custom_generate`.
 
-    draws_BC: uniform numbers in [0, 1), one for each token to sample. together: this process goes on until all have
-    ended, as a model whose weights are spread over them needs. Rows that have ended leave the model's batch otherwise.
-    each_step: called after each token with the B x C' tokens so far.
-    Returns B x (P + C) tokens, padded after a row's end.
+    draws_BC: uniform numbers in [0, 1), one per token to sample. together: continue until all processes' rows have
+    ended, as sharded weights need; otherwise rows that have ended leave the model's batch. each_step: called after each
+    token with the B x C' tokens so far. Returns B x (P + C) tokens, padded after a row's end.
     """
     mask_BP = model_kwargs.get("attention_mask")
     mask_BP = torch.ones_like(input_ids) if mask_BP is None else mask_BP  # None: nothing is padded
@@ -79,7 +78,7 @@ def decode(
             next_A1 = drawn(scores_AV.softmax(-1), draws_BC[alive_A, length - input_ids.shape[1]])
         else:
             next_A1 = scores_AV.argmax(-1, keepdim=True)
-        next_A1[~going_A] = generation_config.pad_token_id  # rows that stay for the others' sake
+        next_A1[~going_A] = generation_config.pad_token_id  # rows that have ended, but stay in the batch
         found_BL[alive_A, length] = next_A1[:, 0]
         length += 1
         if each_step is not None:
@@ -94,15 +93,19 @@ def decode(
             next_A1 = next_A1[going]
             cache.batch_select_indices(going.nonzero()[:, 0])
         position_A1 = position_A1 + 1
-        known = {"attention_mask": _of_one_token(mask_AL, model), "position_ids": position_A1, "past_key_values": cache}
+        known = {
+            "attention_mask": _token_mask(mask_AL, model),
+            "position_ids": position_A1,
+            "past_key_values": cache,
+        }
         logits_AV = model(input_ids=next_A1, **known, use_cache=True, logits_to_keep=1).logits[:, -1]
 
 
-def _of_one_token(mask_AL: torch.Tensor, model: Any) -> torch.Tensor:
-    """The mask as a decoding step takes it.
+def _token_mask(mask_AL: torch.Tensor, model: Any) -> torch.Tensor:
+    """The mask for a decoding step.
 
-    On a CPU in full, though nothing be hidden: without one, Transformers leaves the heads that share a key to torch's
-    `enable_gqa`, which takes seven times as long for one token in bf16.
+    On a CPU in full, even if it hides nothing: without a mask, Transformers leaves the heads that share a key to
+    torch's `enable_gqa`, which takes seven times as long for one token in bf16.
     """
     if mask_AL.device.type == "cpu" and model.config._attn_implementation == "sdpa":
         return mask_AL.bool()[:, None, None]

@@ -1,7 +1,6 @@
-"""Answers of a language model to many prompts: with Transformers, or with vLLM where that is installed and a GPU there.
+"""Answers of a language model to many prompts: with Transformers, or with vLLM if it is installed and there is a GPU.
 
-A batch's answers depend on the model, its prompts and its seed alone, so that work can be done again, or go on, batch
-by batch.
+A batch's answers depend on the model, its prompts and its seed alone, so work can be repeated or resumed by batch.
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.models import decoding, loading
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import BatchEncoding, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
 
 
 class Answer(NamedTuple):
-    """text: without special tokens. tokens: how many were generated. ended: whether the model ended it itself."""
+    """text: without special tokens. tokens: number generated. ended: whether the model ended it, not a limit."""
 
     text: str
     tokens: int
@@ -57,16 +55,12 @@ class TransformersGenerator:
             )
 
     def answers(self, prompts: Sequence[Messages], sampling: Sampling, seed: int | None = None) -> list[Answer]:
-        """One answer to each prompt, generated together. seed: of the sampling; None: goes on where it stands."""
-        import torch
+        """One answer to each prompt, generated together. seed: of the sampling; None: the random state as it is."""
         from transformers import set_seed
 
         if seed is not None:
             set_seed(seed)
-        inputs = self._inputs(prompts)
-        with torch.inference_mode():
-            output_BT = self.model.generate(**inputs, **_how(sampling))
-        return self._answers(output_BT[:, inputs["input_ids"].shape[1] :])
+        return self._generate(prompts, sampling_options(sampling))
 
     def samples(
         self,
@@ -76,50 +70,51 @@ class TransformersGenerator:
         seeds: Sequence[int],
         on_token: Callable[[list[str]], None] | None = None,
     ) -> list[list[Answer]]:
-        """`count` answers to each prompt, all together; each prompt is read once where the model allows it.
+        """`count` answers to each prompt, all together; each prompt is computed once where the model allows it.
 
-        seeds: one per prompt, and all that its answers depend on beside model and prompt, up to the rounding of other
-        batches. on_token: called after each token with the answers so far, those of a prompt one after the other.
+        seeds: one per prompt, on which its answers depend beside model and prompt, up to rounding in other batches.
+        on_token: called after each token with the answers so far, those of a prompt one after the other.
         """
         import torch
         from transformers import set_seed
 
-        inputs = self._inputs([prompt for prompt in prompts for _ in range(count)])
-        how = _how(sampling)
+        options = sampling_options(sampling)
         if decoding.unsupported_reason(self.model) is None:
             rows = [[seed, number] for seed in seeds for number in range(count)]
-            drawn_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
+            draws_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
             to_text = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
-            each_step = None if on_token is None else lambda tokens_BC: on_token(to_text(tokens_BC))
-            draws_BC = torch.from_numpy(drawn_BC).to(self.device)
-            how["custom_generate"] = partial(decoding.decode, draws_BC=draws_BC, each_step=each_step)
+            options["custom_generate"] = partial(
+                decoding.decode,
+                draws_BC=torch.from_numpy(draws_BC).to(self.device),
+                each_step=None if on_token is None else lambda tokens_BC: on_token(to_text(tokens_BC)),
+            )
         set_seed(seeds[0] % 2**32)
-        with torch.inference_mode():
-            output_BT = self.model.generate(**inputs, **how)
-        answers = self._answers(output_BT[:, inputs["input_ids"].shape[1] :])
+        answers = self._generate([prompt for prompt in prompts for _ in range(count)], options)
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 
-    def _inputs(self, prompts: Sequence[Messages]) -> BatchEncoding:
-        texts = self.tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
-        return self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
+    def _generate(self, prompts: Sequence[Messages], options: dict[str, Any]) -> list[Answer]:
+        import torch
 
-    def _answers(self, tokens_BC: torch.Tensor) -> list[Answer]:
+        texts = self.tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
+        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
+        with torch.inference_mode():
+            output_BL = self.model.generate(**inputs, **options)
         ends = self.model.generation_config.eos_token_id
         ends = set(ends if isinstance(ends, list) else [ends])
         answers = []
-        for ids in tokens_BC.tolist():
+        for ids in output_BL[:, inputs["input_ids"].shape[1] :].tolist():
             length = next((at + 1 for at, token in enumerate(ids) if token in ends), None)
-            ids = ids[:length]
-            answers.append(Answer(self.tokenizer.decode(ids, skip_special_tokens=True), len(ids), length is not None))
+            text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
+            answers.append(Answer(text, len(ids[:length]), length is not None))
         return answers
 
 
-def _how(sampling: Sampling) -> dict[str, Any]:
-    """In full, because a model's own generation_config may ask for top-k, top-p and a repetition penalty."""
-    how = {"max_new_tokens": sampling.max_tokens, "repetition_penalty": 1.0, "do_sample": sampling.temperature > 0}
+def sampling_options(sampling: Sampling) -> dict[str, Any]:
+    """Arguments of `generate`, in full: a model's own generation_config may set top-k and a repetition penalty."""
+    options = {"max_new_tokens": sampling.max_tokens, "repetition_penalty": 1.0, "do_sample": sampling.temperature > 0}
     if sampling.temperature > 0:
-        how |= {"temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
-    return how
+        options |= {"temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
+    return options
 
 
 class VLLMGenerator:
@@ -132,11 +127,11 @@ class VLLMGenerator:
         self.model = LLM(model=path, dtype=dtype or "auto")
 
     def answers(self, prompts: Sequence[Messages], sampling: Sampling, seed: int | None = None) -> list[Answer]:
-        """As `TransformersGenerator.answers`; each prompt has a seed of its own, made of `seed`."""
+        """As `TransformersGenerator.answers`; each prompt has its own seed, derived from `seed`."""
         from vllm import SamplingParams
 
         texts = self.tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
-        how = [
+        options = [
             SamplingParams(
                 max_tokens=sampling.max_tokens,
                 temperature=sampling.temperature,
@@ -145,7 +140,7 @@ class VLLMGenerator:
             )
             for number in range(len(texts))
         ]
-        outputs = self.model.generate(texts, how, use_tqdm=False)
+        outputs = self.model.generate(texts, options, use_tqdm=False)
         first = [output.outputs[0] for output in outputs]
         return [Answer(one.text, len(one.token_ids), one.finish_reason == "stop") for one in first]
 
@@ -153,7 +148,7 @@ class VLLMGenerator:
 def load_generator(
     path: str, tokenizer: PreTrainedTokenizerBase, engine: str, options: dict[str, Any]
 ) -> TransformersGenerator | VLLMGenerator:
-    """engine: transformers, vllm, or auto: vLLM where it can run. options: `from_pretrained` arguments."""
+    """The model at `path`. engine: transformers, vllm, or auto: vLLM if it can run. options: of `from_pretrained`."""
     import torch
 
     possible = find_spec("vllm") is not None and torch.cuda.is_available()
@@ -165,7 +160,7 @@ def load_generator(
 
 
 def batches_by_length(prompts: Sequence[Messages], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:
-    """Indices of the prompts in batches of `size` and of like length, the longest first."""
+    """Indices of the prompts in batches of `size` and of similar length, the longest first."""
     texts = tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
     return [order[start : start + size] for start in range(0, len(order), size)]

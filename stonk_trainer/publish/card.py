@@ -1,13 +1,12 @@
 """The card of a model on the Hub: how it was made, how good it is beside baselines, how to use it, what it cannot do.
 
-Everything comes from what runs and evaluations leave on disk; what is not there is said to be missing. Paths of this
-machine are cut to their last part.
+Everything comes from what runs and evaluations leave on disk and is put into `card.md`, which says what is missing.
+Paths of this machine are cut to their last part.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.evaluation.tables import short_names
+from stonk_trainer.evaluation.tables import find_model, short_names
 from stonk_trainer.recipe import NEW_MODEL
 from stonk_trainer.report import findings
-from stonk_trainer.report.run_folder import Stage, interval, listed, mapping, number, read_stage
+from stonk_trainer.report.run_folder import Stage, read_evaluation, read_stage
+from stonk_trainer.task import BUILT_IN, CardResults, ForecastTask, Table, Task, load_task
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCard
+    from huggingface_hub import EvalResult, ModelCard
 
 EMBEDDED_ON_HUB = {"embedded:smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 LICENCES = {
@@ -31,28 +31,23 @@ LICENCES = {
     "HuggingFaceTB/SmolLM2-1.7B-Instruct": "apache-2.0",
     "Qwen/Qwen2.5-1.5B-Instruct": "apache-2.0",
 }
-ABOUT = {
-    "stocks": "It reads a company's data of one day, reasons, and forecasts whether the next trading day's close is UP "
-    "or DOWN, with a size and a confidence.",
-    "btc": "It continues a series of market tokens; the codec in `codec/` turns daily returns into these and back.",
-    "reasoning": "It thinks between `<think>` and `</think>`, then answers questions that have one right answer.",
-}
-COIN = (
-    "**The direction of a price on the next day is close to a coin. Nothing here is investment advice**, and no result "
-    "below promises anything about other days."
-)
 # Of the recipe, what concerns the machine or its user and not the model; hub_token is a secret.
 PRIVATE = (
     "output_dir logging_dir run_name project trackio_space_id hub_token hub_model_id push_to_hub "
     "resume_from_checkpoint vllm_server_host vllm_server_base_url vllm_server_port"
 ).split()
-EVALUATIONS = ("summary.json", "results.json", "evaluation.json")  # of stocks, reasoning, btc
+SOURCES = ("dataset_name", "data", "sources", "task_mix", "sft_recipe")  # keys that name the data; the first one set
+METRICS = {"accuracy": "accuracy", "roc_auc": "roc_auc", "brier": "brier_score", "reward_mean": "reward"}
+IN_BRIEF = ("algorithm", "learning_rate", "beta", "loss_type", "num_generations", "lora_r", "load_in_4bit")
 
 
 @dataclass
 class Origin:
-    """stages: the runs that led to the model, the last first. base: what the first started from, as the Hub names it;
-    None when that is not known. new: from random weights. base_folder: where the base lies here."""
+    """Where a model comes from.
+
+    stages: the runs that led to it, the last first. base: what the first started from, as the Hub names it; None when
+    that is not known. new: from random weights. base_folder: where the base lies here.
+    """
 
     stages: list[Stage] = field(default_factory=list)
     base: str | None = None
@@ -60,58 +55,84 @@ class Origin:
     base_folder: Path | None = None
 
     @property
-    def recipe(self) -> dict:
-        return self.stages[0].recipe if self.stages else {}
+    def record(self) -> dict[str, Any]:
+        """run.json of the last stage."""
+        return self.stages[0].record if self.stages else {}
 
     @property
-    def task(self) -> str | None:
-        return self.recipe.get("task")
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the last stage, without what is private."""
+        return without_private(self.stages[0].recipe) if self.stages else {}
+
+    @property
+    def task(self) -> type[Task]:
+        """The task of the last stage; what all tasks have in common for one that is not ours, which is not imported."""
+        name = self.record.get("task")
+        return load_task(name) if name in BUILT_IN else Task
 
 
 def make_card(model: Path, repo_id: str, evaluation: Path | None = None) -> ModelCard:
     """The card of the model in folder `model`, as a `huggingface_hub.ModelCard`.
 
     evaluation: folder of an evaluation; None: one that judged this model is looked for beside it. Raises UserError when
-    the evaluation given does not speak of this model.
+    the evaluation given does not judge this model.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    origin = origin_of(model)
-    licence = licence_of(origin)
-    dataset = str(origin.recipe.get("dataset_name") or "")
-    forecasts = origin.task in ("stocks", "btc")
-    data = ModelCardData(
+    origin, name = origin_of(model), repo_id.rpartition("/")[2]
+    recipe, task = origin.recipe, origin.task
+    results = results_of(model, task, evaluation)
+    source = _source(recipe)
+    trainers = dict.fromkeys(stage.trainer for stage in reversed(origin.stages))
+    metadata = ModelCardData(
         base_model=origin.base,
-        license=licence,
+        license=licence_of(origin),
         library_name="transformers",
-        pipeline_tag="time-series-forecasting" if origin.task == "btc" else "text-generation",
-        tags=["stonk-trainer", *dict.fromkeys(s.trainer for s in reversed(origin.stages) if s.trainer)]
-        + ([origin.task] if origin.task else []),
-        datasets=[dataset] if _is_hub_name(dataset) else None,
+        pipeline_tag=task.PIPELINE,
+        tags=["stonk-trainer", *trainers, *([origin.record["task"]] if origin.record.get("task") in BUILT_IN else [])],
+        datasets=[source] if _is_hub_name(source) else None,
+        model_name=name,
+        eval_results=_eval_results(results, task.PIPELINE) if results else None,
     )
-    parts = [
-        f"# {repo_id.rpartition('/')[2]}",
-        _opening(model, origin, licence),
-        *([COIN] if forecasts else []),
-        "## Results\n\n" + results(model, evaluation),
-        "## How to use it\n\n" + usage(repo_id, origin.task),
-        "## How it was trained\n\n" + training(model, origin),
-        "## Limits\n\n" + limits(origin),
-    ]
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).strip()
+    messages, tokens, note = task.card_question()
+    return ModelCard.from_template(
+        metadata,
+        template_path=str(Path(__file__).with_name("card.md")),
+        name=name,
+        repo_id=repo_id,
+        kind=json.loads((model / "config.json").read_text()).get("model_type", "language"),
+        origin=origin,
+        task=task,
+        forecasts=issubclass(task, ForecastTask),
+        results=results and "\n\n".join([" ".join(results.sentences), *map(_markdown, results.tables)]).strip(),
+        usage=task.card_usage(repo_id),
+        messages=[json.dumps(message, ensure_ascii=False) for message in messages],
+        tokens=tokens,
+        note=note,
+        stages=[f"{_cell(stage.name)}: {_in_brief(stage)}" for stage in reversed(origin.stages)],
+        source=source,
+        dates=task.card_dates(recipe, model),
+        data="\n\n".join(map(_markdown, findings.data_table(origin.record))),
+        recipe=text,
+        fence="`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0)),
+        environment=origin.record.get("environment"),
+    )
 
 
 # ------------------------------------------------------------------------------------------------- where it comes from
 
 
 def origin_of(model: Path) -> Origin:
-    """Follow `model_name_or_path` from run to run, back to the base model."""
+    """Follow the models that runs started from, from run to run, back to the base model."""
     origin, seen = Origin(), set()
     while (run := _run_of(model)) and run.resolve() not in seen:
         seen.add(run.resolve())
         stage = read_stage(run.resolve().name, run)
+        if not stage.record:
+            break
         origin.stages.append(stage)
-        started_from = str(stage.recipe.get("model_name_or_path") or "")
+        started_from = stage.record["model"]
         if started_from == NEW_MODEL:
             return Origin(origin.stages, new=True)
         if (before := _folder_here(started_from, run)) is None:
@@ -122,15 +143,15 @@ def origin_of(model: Path) -> Origin:
 
 
 def _run_of(model: Path) -> Path | None:
-    """The folder of the run that left a model; None when its recipe is not there."""
-    return next((f for f in (model.resolve().parent, model) if (f / "recipe.yaml").is_file()), None)
+    """The folder of the run that left a model; None when its run.json is not there."""
+    return next((f for f in (model.resolve().parent, model) if (f / "run.json").is_file()), None)
 
 
 def _folder_here(name: str, run: Path) -> Path | None:
-    """A model a recipe names by a path: as it was written, or beside the run when all runs were moved together."""
+    """A model that a run names by a path: as it was written, or beside the run when all runs were moved together."""
     path = Path(name).expanduser()
     beside = run.resolve().parent.joinpath(*path.parts[-2:])
-    return next((p for p in (path, beside) if name and (p / "config.json").is_file()), None)
+    return next((p for p in (path, beside) if (p / "config.json").is_file()), None)
 
 
 def _is_hub_name(name: str) -> bool:
@@ -147,150 +168,83 @@ def licence_of(origin: Origin) -> str | None:
 
     if origin.base in LICENCES:
         return LICENCES[origin.base]
-    files = {}
-    for name in ("README.md", "LICENSE"):
-        cached = try_to_load_from_cache(origin.base, name) if origin.base else None
-        path = origin.base_folder / name if origin.base_folder else Path(cached) if isinstance(cached, str) else None
-        if path and path.is_file():
-            files[name] = path
-    if "README.md" in files:
-        try:
-            stated = (metadata_load(files["README.md"]) or {}).get("license")
-        except (ValueError, yaml.YAMLError):
-            stated = None
-        if isinstance(stated, str):
-            return stated
-    text = files["LICENSE"].read_text(errors="replace") if "LICENSE" in files else ""
+    card, licence = Path("README.md"), Path("LICENSE")
+    if origin.base_folder:
+        card, licence = origin.base_folder / card, origin.base_folder / licence
+    elif origin.base:
+        card, licence = (Path(str(try_to_load_from_cache(origin.base, str(path)))) for path in (card, licence))
+    else:
+        return None
+    try:
+        stated = (metadata_load(card) or {}).get("license") if card.is_file() else None
+    except (ValueError, yaml.YAMLError):
+        stated = None
+    if isinstance(stated, str):
+        return stated
+    text = licence.read_text(errors="replace") if licence.is_file() else ""
     if "Apache License" in text and "Version 2.0" in text:
         return "apache-2.0"
     return "mit" if "Permission is hereby granted, free of charge" in text else None
 
 
-def _opening(model: Path, origin: Origin, licence: str | None) -> str:
-    if origin.new:
-        start = "from random weights"
-    elif origin.base:
-        start = f"from [{origin.base}](https://huggingface.co/{origin.base})"
-    elif origin.base_folder:
-        start = f"from a model in a local folder, `{origin.base_folder.name}`, whose origin is not recorded"
-    else:
-        start = "from a model that is not recorded: no recipe lies beside it"
-    kind = json.loads((model / "config.json").read_text()).get("model_type", "language")
-    said = [f"A {kind} model, trained with stonk_trainer {start}.", ABOUT.get(origin.task or "", "")]
-    if licence is None and not origin.new:
-        said.append("No licence is stated here because that of the base model is not known: ask before you use it.")
-    return " ".join(filter(None, said))
-
-
 # ------------------------------------------------------------------------------------------------- results
 
 
-def results(model: Path, evaluation: Path | None) -> str:
-    """What an evaluation says of this model beside its baselines; or that there is none."""
+def results_of(model: Path, task: type[Task], evaluation: Path | None) -> CardResults | None:
+    """What an evaluation found of this model beside its baselines; None when none lies beside it."""
     if evaluation:
         if not evaluation.is_dir():
-            raise UserError(f"--eval: {evaluation} is no folder: give that of an evaluation, such as runs/eval")
-        if text := _results_in(evaluation, model):
-            return text
-        raise UserError(f"--eval: {evaluation} judges no model {model}: judge it with `stonk eval --models {model}`")
+            raise UserError(f"--eval: {evaluation} is not a folder: give that of an evaluation, such as runs/eval")
+        if found := _results_in(evaluation, model, task):
+            return found
+        raise UserError(f"--eval: {evaluation} does not judge {model}: judge it with `stonk eval --models {model}`")
     run = _run_of(model)
     beside = sorted(run.resolve().parent.iterdir()) if run else []
-    near = ([run] if run else []) + [f for f in beside if f.is_dir() and not f.name.startswith(".")]
-    for folder in near:
-        if text := _results_in(folder, model):
-            return text
-    return (
-        "**None: no evaluation of this model lies beside it, so nothing is known of how good it is.** `stonk eval` (or "
-        "`stonk forecast --evaluate true`) judges it beside baselines."
-    )
+    folders = ([run] if run else []) + [f for f in beside if f.is_dir() and not f.name.startswith(".")]
+    return next((found for folder in folders if (found := _results_in(folder, model, task))), None)
 
 
-def _results_in(folder: Path, model: Path) -> str:
-    """The results of this model in an evaluation's folder; empty when it has none."""
-    for file, tell in zip(EVALUATIONS, (_of_stocks, _of_benchmarks, _of_prices), strict=True):
-        try:
-            content = json.loads((folder / file).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict) and (text := tell(content, model)):
-            return text
-    return ""
-
-
-def _judged(names: list[str], model: Path) -> str | None:
-    """Which of the models that an evaluation names is this one: the same folder, or one of the same last two names."""
-    same = [name for name in names if Path(name).expanduser().resolve() == model.resolve()]
-    same += [name for name in names if Path(name).parts[-2:] == model.resolve().parts[-2:]]
-    return same[0] if same else None
-
-
-def _of_stocks(summary: dict, model: Path) -> str:
-    models = mapping(summary, "models")
-    key = _judged(list(models), model)
-    if key is None or not isinstance(models[key], dict):
-        return ""
-    _, baselines = findings.forecasters(summary)
-    name = short_names([key])[0]
-    own = {name: models[key]}
-    differences = [d for d in listed(summary, "differences") if d.get("model") == key]
-    differences = [d | {"model": name, "against": short_names([str(d.get("against"))])[0]} for d in differences]
-    about_it = summary | {"models": own, "differences": differences, "model": name}
-    said = findings.evaluation_statements(about_it, name, own, baselines)
-    if len(models) > 1:
-        said.append(f"{len(models)} models were judged on the same rows: the best of several looks better than it is.")
-    if quarters := [str(quarter.get("period")) for quarter in listed(models[key], "market_adaptation")]:
-        said.append(f"The rows are of {quarters[0]} to {quarters[-1]}.")
-    tables = [findings.forecaster_table(own, baselines), *findings.difference_table(about_it)]
-    return "\n\n".join([" ".join(said), *map(_markdown, tables)])
-
-
-def _of_benchmarks(found: dict, model: Path) -> str:
-    """lm-eval's metrics of this model and of those measured with it, each with its standard error."""
-    key = _judged(list(found), model)
+def _results_in(folder: Path, model: Path, task: type[Task]) -> CardResults | None:
+    evaluation = read_evaluation(folder.name, folder)
+    summary = evaluation.summary
+    key = find_model(summary.get("models", ()), model)
     if key is None:
-        return ""
-    names = [key, *(name for name in found if name != key)]
-    rows = []
-    for name, short in zip(names, short_names(names), strict=True):
-        for task, values in mapping(found, name).items():
-            for metric, value in values.items() if isinstance(values, dict) else ():
-                if metric == "questions" or metric.endswith("_stderr") or math.isnan(number(value)):
-                    continue
-                error = number(values.get(f"{metric}_stderr"))
-                told = f"{100 * value:.1f}" + ("" if math.isnan(error) else f" ± {100 * error:.1f}")
-                rows.append([short, task, metric, told, str(values.get("questions", "–"))])
-    caption = "Benchmarks through lm-eval, in percent ± the standard error over questions; this model first."
-    return _markdown(findings.Table(caption, ["", "benchmark", "metric", "%", "questions"], rows)) if rows else ""
+        return task.card_results(folder, model)
+    others = {name: short_names([name])[0] for name in summary["models"] if name != key}
+    (name,) = short_names([key])
+    summary = findings.renamed(summary, others | {key: name})
+    own = summary["models"][name]
+    differences = [pair for pair in summary["differences"] if pair["model"] == name]
+    about_it = summary | {"models": {name: own}, "differences": differences}
+    if "buy_and_hold" in summary:
+        quarters = own["market_adaptation"]
+        sentences = findings.evaluation_statements(summary, name)
+        sentences.append(f"The rows are from {quarters[0]['period']} to {quarters[-1]['period']}.")
+        tables = [findings.forecaster_table(about_it)]
+    else:
+        sentences, tables = findings.answer_statements(summary, name), findings.reward_table(about_it)
+    data = f"{_source(without_private(evaluation.recipe))} {summary['split']}".strip()
+    metrics = [(data, metric, own[key]) for key, metric in METRICS.items() if own.get(key) is not None]
+    return CardResults([*tables, *findings.difference_table(about_it)], metrics, sentences)
 
 
-def _of_prices(found: dict, model: Path) -> str:
-    """CRPS of this model's forecasts beside GARCH-t and history, and coverage of the 90% band."""
-    folders = {str(folder): name for name, folder in mapping(found, "models").items()}
-    key = _judged(list(folders), model)
-    if key is None:
-        return ""
-    judged, others, tables = mapping(found, "judgement"), set(folders.values()) - {folders[key]}, []
-    for horizon in listed(judged, "horizons"):
-        rows = []
-        for name, score in mapping(horizon, "scores").items():
-            if name in others or not isinstance(score, dict):
-                continue
-            cells = [mapping(score, "crps"), mapping(score, "difference"), mapping(mapping(score, "coverage"), "90")]
-            rows.append([name, *(_estimate(cell, 3) for cell in cells[:2]), _estimate(cells[2], 2)])
-        caption = (
-            f"{found.get('series')}, {horizon.get('days')} day(s) ahead, from {horizon.get('origins')} days of test. "
+def _eval_results(results: CardResults, pipeline: str) -> list[EvalResult]:
+    """The metrics for the card's metadata; names of data as the Hub allows them."""
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type=pipeline,
+            dataset_type=re.sub(r"[^\w.-]+", "-", data),
+            dataset_name=data,
+            metric_type=metric,
+            metric_value=round(value, 4),
         )
-        caption += "CRPS in % points of log return, lower is better; share of outcomes in the 90% band."
-        header = ["", "CRPS", f"minus {judged.get('reference')}", "in the 90% band"]
-        tables.append(findings.Table(caption, header, rows))
-    return "\n\n".join(map(_markdown, tables))
+        for data, metric, value in results.metrics
+    ]
 
 
-def _estimate(cell: dict, digits: int) -> str:
-    return findings.figure_of(cell.get("value"), interval(cell.get("ci95")), digits)
-
-
-def _markdown(table: findings.Table) -> str:
+def _markdown(table: Table) -> str:
     """A table in Markdown; what would end a cell or start HTML is made harmless."""
     rows = [table.header, ["---"] * len(table.header), *table.rows]
     lines = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
@@ -298,131 +252,28 @@ def _markdown(table: findings.Table) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
-
-
-# ------------------------------------------------------------------------------------------------- how to use it
-
-
-def usage(repo_id: str, task: str | None) -> str:
-    if task == "btc":
-        folder = repo_id.rpartition("/")[2]
-        return (
-            "With stonk_trainer and a CSV of daily prices (`date,close`):\n\n```bash\n"
-            f"hf download {repo_id} --local-dir {folder}\n"
-            f"stonk forecast --model {folder} --csv PRICES.csv --horizon 30 --paths 500\n```"
-        )
-    messages, note, tokens = _example(task)
-    shown = ",\n".join(f"    {json.dumps(message, ensure_ascii=False)}" for message in messages)
-    return (
-        f"{note}```python\nfrom transformers import pipeline\n\nmessages = [\n{shown},\n]\n"
-        f'ask = pipeline("text-generation", model="{repo_id}", dtype="auto")\n'
-        f'print(ask(messages, max_new_tokens={tokens}, do_sample=False)[0]["generated_text"][-1]["content"])\n```'
-    )
-
-
-def _example(task: str | None) -> tuple[list[dict[str, str]], str, int]:
-    """(messages to ask, a note before them, tokens of an answer)."""
-    if task == "stocks":
-        from stonk_trainer.tasks.stocks.facts import Fact, change, usd
-        from stonk_trainer.tasks.stocks.prompt import render
-
-        facts = [
-            Fact("company", "Example Inc.", "text", "Example Inc."),
-            usd("close_1d_ago", 41.50),
-            usd("close", 42.10),
-            change("change_1d", 42.10, 41.50),
-            usd("sma_20", 40.85),
-        ]
-        note = (
-            "The prompt has the form that the model was trained on; `stonk eval` writes it from data. Its numbers here "
-        )
-        return render(facts), note + "are made up.\n\n", 300
-    question = {"role": "user", "content": "A train runs 60 km in 45 minutes. How fast is it in km/h?"}
-    if task == "reasoning":
-        from stonk_trainer.tasks.reasoning.sources import SYSTEM
-
-        return [{"role": "system", "content": SYSTEM}, question], "", 1024
-    return [question], "", 300
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 # ------------------------------------------------------------------------------------------------- how it was trained
 
 
-def training(model: Path, origin: Origin) -> str:
-    """The stages, the data and its dates, the last stage's recipe and versions."""
-    if not origin.stages:
-        return "No recipe lies beside the model: how it was trained is not recorded."
-    last, recipe = origin.stages[0], without_private(origin.recipe)
-    said = []
-    for place, stage in enumerate(reversed(origin.stages), start=1):
-        said.append(f"{place}. {_cell(stage.name)}: {_in_brief(stage)}")
-    parts = ["\n".join(said), "**Data.** " + data_and_dates(model, origin)]
-    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).strip()
-    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
-    parts.append(f"The recipe of the last stage (paths are cut to their last part):\n\n{fence}yaml\n{text}\n{fence}")
-    packages = mapping(last.environment, "packages")
-    if packages:
-        versions = ", ".join(f"{name} {version}" for name, version in packages.items())
-        commit = last.environment.get("commit")
-        parts.append(
-            f"**Versions.** Python {last.environment.get('python')}, {versions}"
-            + (f"; commit {commit}" if commit else "")
-            + f"; seed {last.environment.get('seed')}; device {last.environment.get('device')}."
-        )
-    else:
-        parts.append("environment.json is missing: the versions are not known.")
-    return "\n\n".join(parts)
-
-
 def _in_brief(stage: Stage) -> str:
-    kind = {"sft": "supervised fine-tuning", "grpo": "reinforcement learning (GRPO)"}.get(stage.trainer, "training")
     recipe = stage.recipe
-    keys = ("algorithm", "learning_rate", "beta", "loss_type", "num_generations", "lora_r", "load_in_4bit")
-    told = [f"{key} {recipe[key]}" for key in keys if recipe.get(key) not in (None, False)]
-    steps = max((line["step"] for line in stage.metrics if isinstance(line.get("step"), int)), default=None)
-    if steps:
-        told.insert(0, f"{steps} steps")
-    rewards = recipe.get("reward") if stage.trainer == "grpo" else None
-    if isinstance(rewards, list):
-        told.append("rewards " + ", ".join(map(str, rewards)))
-    return kind + (f" ({'; '.join(told)})" if told else "")
+    parts = [f"{stage.record['steps']} steps"] if stage.record.get("steps") else []
+    parts += [f"{key} {recipe[key]}" for key in IN_BRIEF if recipe.get(key) not in (None, False)]
+    if rewards := stage.record.get("rewards"):
+        parts.append("rewards " + ", ".join(rewards))
+    return stage.record["stage"] + (f" ({'; '.join(parts)})" if parts else "")
 
 
-def data_and_dates(model: Path, origin: Origin) -> str:
-    """What it learnt from and up to which day."""
-    recipe = without_private(origin.recipe)
-    source = recipe.get("dataset_name") or recipe.get("data") or recipe.get("sources") or recipe.get("task_mix")
-    source = source or recipe.get("sft_recipe")
-    said = [f"`{source if isinstance(source, str) else ', '.join(map(str, source))}`." if source else "Not recorded."]
-    if origin.task == "stocks":
-        ends = {"train_end": "at 70% of the days", "validation_end": "at 80%"}
-        ends = {key: auto if recipe.get(key, "auto") == "auto" else recipe[key] for key, auto in ends.items()}
-        said.append(
-            f"Training ends {ends['train_end']}, validation {ends['validation_end']}; the test is what comes after."
-        )
-        said.append(f"{recipe.get('embargo_days', 7)} days are left out after each boundary.")
-        drawn = re.compile(r"INFO ((?:train|validation): .* rows drawn .*? UP\)[^;]*)")
-        said += [f"{match[1]}." for line in origin.stages[0].console if (match := drawn.search(line))]
-    if origin.task == "btc":
-        codec = _json(model / "codec" / "config.json")
-        if codec.get("train_end"):
-            said.append(
-                f"Training ends {codec['train_end']}, validation {codec.get('validation_end')}; the test is what comes "
-                "after. The codec's days end there too."
-            )
-    return " ".join(said)
+def _source(recipe: dict[str, Any]) -> str:
+    """What a recipe names as its data; empty where it names none."""
+    given = next((recipe[key] for key in SOURCES if recipe.get(key)), "")
+    return given if isinstance(given, str) else ", ".join(map(str, given))
 
 
-def _json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def without_private(recipe: dict) -> dict:
+def without_private(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe without what is the user's own: secrets, hosts, output folders; paths cut to their last part."""
     return {key: _cut_paths(value) for key, value in recipe.items() if key not in PRIVATE and value is not None}
 
@@ -437,24 +288,3 @@ def _cut_paths(value: Any) -> Any:
     if value.startswith(("/", "~")) or ".." in Path(value).parts:
         return Path(value).name
     return re.sub(r"(?<=[=,\s])(?:/|~)[^,\s]*/([^,/\s]+)", r"\1", value)  # gsm8k=/home/me/gsm8k.parquet
-
-
-# ------------------------------------------------------------------------------------------------- limits
-
-
-def limits(origin: Origin) -> str:
-    said = ["It was trained and judged on what is said above and on nothing else."]
-    if origin.task == "stocks":
-        said += [
-            "It knows nothing of what is not in its prompt: not today's news, not other markets.",
-            "Some numbers in its reasons may be made up, and true reasons do not make a forecast right.",
-            "A base model may remember days from its pretraining: judge it on days after that.",
-        ]
-    elif origin.task == "btc":
-        said += [
-            "It knows past returns of one series and nothing else, and its codec rounds them.",
-            "It can draw no larger move than its codec's largest code.",
-        ]
-    else:
-        said.append("Its answers may be wrong, also where they sound sure: check them.")
-    return "\n".join(f"- {sentence}" for sentence in said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,17 @@ def check_day(key: str, value: str | None) -> None:
         raise UserError(f"{key}: {value} is not a day (YYYY-MM-DD)")
 
 
+def check_ranges(arguments: Any, ranges: Mapping[str, str]) -> None:
+    """Raise UserError for the first number of a command's arguments that lies outside its interval; None may stand.
+
+    ranges: names, with spaces between, by interval: {"[1, inf)": "samples horizon", "(0, 1]": "top_p"}.
+    """
+    for interval, names in ranges.items():
+        for name in names.split():
+            if getattr(arguments, name) is not None:
+                _check_range(name, getattr(arguments, name), interval)
+
+
 def check_groups(parser: TrlParser, values: dict[str, Any]) -> None:
     """A step must hold whole groups of `num_generations` answers. TRL says so too, in terms of internal keys."""
     keys = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_generations")
@@ -140,7 +152,8 @@ def _check_range(key: str, value: float, interval: str) -> None:
     if math.isfinite(value) and above and below:
         return
     words = {"(0, inf)": "a finite number above 0", "[0, inf)": "a finite number, 0 or more"}
-    raise UserError(f"{key}: {value} must be {words.get(interval, f'in {interval}')}")
+    other = f"at least {low:g}" if interval[0] == "[" and high == math.inf else f"in {interval}"
+    raise UserError(f"{key}: {value} must be {words.get(interval, other)}")
 
 
 def _check_output(output_dir: str, models: list[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stonk_trainer.options import option
+
 # Names users know from other tools → TRL's key.
 ALIASES = {
     "kl_coef": "beta",
@@ -59,105 +61,70 @@ CHOICES = {
 class SFTRun:
     """Keys of `stonk sft` beyond TRL's."""
 
-    dry_run: bool = field(
-        default=False, metadata={"help": "Check recipe, model and data, print the plan, train nothing."}
-    )
+    dry_run: bool = option(False, "Check recipe, model and data, print the plan, train nothing.")
 
 
 @dataclass
 class GRPORun(SFTRun):
     """Keys of `stonk grpo` beyond TRL's."""
 
-    algorithm: Literal["grpo", "reinforce"] = field(
-        default="grpo",
-        metadata={
-            "help": "grpo: as TRL's keys say. reinforce: on-policy, the group's mean as baseline, no clipping, no "
-            "scaling by the spread, no KL."
-        },
+    algorithm: Literal["grpo", "reinforce"] = option(
+        "grpo",
+        "grpo: as TRL's keys say. reinforce: on-policy, the group's mean as baseline, no clipping, no scaling by the "
+        "spread, no KL.",
     )
-    batch_episodes: int | None = field(
-        default=None,
-        metadata={"help": "Prompts per batch: sets per_device_train_batch_size to this x num_generations."},
+    batch_episodes: int | None = option(
+        None, "Prompts per batch: sets per_device_train_batch_size to this x num_generations."
     )
-    shared_prefix: Literal["auto", "true", "false"] = field(
-        default="auto",
-        metadata={
-            "help": "Compute each prompt once for its whole group. auto: where it can be done; true: an error where it "
-            "cannot; false: as TRL does."
-        },
+    shared_prefix: Literal["auto", "true", "false"] = option(
+        "auto",
+        "Compute each prompt once for its whole group. auto: where it can be done; true: an error where it cannot; "
+        "false: as TRL does.",
     )
-    skip_zero_variance: bool = field(
-        default=False,
-        metadata={"help": "Leave groups whose rewards are all equal out of the gradient pass, and their KL with them."},
+    skip_zero_variance: bool = option(
+        False, "Leave groups whose rewards are all equal out of the gradient pass, and their KL with them."
     )
-    resample_groups: int = field(
-        default=0,
-        metadata={
-            "help": "Draw further prompts for such groups, up to so many times a batch (DAPO's dynamic sampling)."
-        },
+    resample_groups: int = option(
+        0, "Draw new prompts for such groups, up to this many times a batch (DAPO's dynamic sampling)."
     )
-    kl_target: float | None = field(
-        default=None,
-        metadata={"help": "Steer beta so that the KL to the reference stays near this value (nats per token)."},
+    kl_target: float | None = option(
+        None, "Steer beta so that the KL to the reference stays near this value (nats per token)."
     )
-    stats_window: int = field(default=200, metadata={"help": "Completions in the sliding window of market_stats.json."})
-    milestone_loss_std: float = field(
-        default=0.5, metadata={"help": "Milestone: standard deviation of the recent losses below this."}
-    )
-    milestone_evaluations: int = field(
-        default=2, metadata={"help": "Milestone: over this many evaluations in a row; 0: it is not judged."}
-    )
-    stop_at_milestone: bool = field(default=False, metadata={"help": "End the run when the milestone is reached."})
+    stats_window: int = option(200, "Completions in the sliding window of market_stats.json.")
+    milestone_loss_std: float = option(0.5, "Milestone: standard deviation of the recent losses below this.")
+    milestone_evaluations: int = option(2, "Milestone: over this many evaluations in a row; 0: it is not judged.")
+    stop_at_milestone: bool = option(False, "End the run when the milestone is reached.")
 
 
 @dataclass
 class EvalRun:
     """Keys of `stonk eval`."""
 
-    models: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Models (folder or name), judged on the same rows; none: the baselines alone."},
+    models: list[str] = option([], "Models (folder or name), judged on the same rows; none: the baselines alone.")
+    predictions: str | None = option(
+        None,
+        "Judge the forecasts of this JSONL or CSV file (ticker, date, and completion or direction and confidence) "
+        "instead of asking models.",
     )
-    predictions: str | None = field(
-        default=None,
-        metadata={
-            "help": "Judge the forecasts of this JSONL or CSV file (ticker, date, and completion or direction and "
-            "confidence) instead of asking models."
-        },
+    audit: bool = option(
+        False, "Also look for leaks: in the rows of every split, and in what models recall of outcomes."
     )
-    audit: bool = field(
-        default=False,
-        metadata={"help": "Also look for leaks: in the rows of every split, and in what models recall of outcomes."},
-    )
-    output_dir: str = field(default="runs/eval", metadata={"help": "Folder for summary.json and predictions.jsonl."})
+    output_dir: str = option("runs/eval", "Folder for summary.json and predictions.jsonl.")
     split: str = field(
         default="test", metadata={"help": "Split to judge on.", "choices": ["train", "validation", "test"]}
     )
-    audit_rows: str | None = field(
-        default=None,
-        metadata={"help": "Only look for leaks, in rows built elsewhere: a folder of {train,validation,test}.jsonl."},
+    audit_rows: str | None = option(
+        None, "Only look for leaks, in rows built elsewhere: a folder of {train,validation,test}.jsonl."
     )
-    audit_prices: str | None = field(
-        default=None, metadata={"help": "CSV of prices (ticker, date, close) to check audit_rows against."}
+    audit_prices: str | None = option(None, "CSV of prices (ticker, date, close) to check audit_rows against.")
+    batch_size: int = option(32, "Prompts generated together.")
+    max_completion_length: int = option(512, "Longest answer, in tokens.")
+    temperature: float = option(0.0, "0: the most probable answer; above: sampled.")
+    reward_weights: list[float] | None = option(None, "Weight of each reward in the total, in the order of `reward`.")
+    cost_bps: float = option(5.0, "Backtest: cost of trading, in hundredths of a percent of the amount traded.")
+    lag: int = option(1, "Backtest: trading days from a signal to the first return it can earn; at least 1.")
+    long_only: bool = option(False, "Backtest: hold nothing on a DOWN forecast instead of selling short.")
+    trials: int | None = option(
+        None, "Strategies tried, for the deflated Sharpe ratio; as many as the table has when left out."
     )
-    batch_size: int = field(default=32, metadata={"help": "Prompts generated together."})
-    max_completion_length: int = field(default=512, metadata={"help": "Longest answer, in tokens."})
-    temperature: float = field(default=0.0, metadata={"help": "0: the most probable answer; above: sampled."})
-    reward_weights: list[float] | None = field(
-        default=None, metadata={"help": "Weight of each reward in the total, in the order of `reward`."}
-    )
-    cost_bps: float = field(
-        default=5.0, metadata={"help": "Backtest: cost of trading, in hundredths of a percent of the amount traded."}
-    )
-    lag: int = field(
-        default=1,
-        metadata={"help": "Backtest: trading days from a signal to the first return it can earn; at least 1."},
-    )
-    long_only: bool = field(
-        default=False, metadata={"help": "Backtest: hold nothing on a DOWN forecast instead of selling short."}
-    )
-    trials: int | None = field(
-        default=None,
-        metadata={"help": "Strategies tried, for the deflated Sharpe ratio; as many as the table has when left out."},
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of sampling, of LightGBM and of the bootstrap."})
+    seed: int = option(42, "Seed of sampling, of LightGBM and of the bootstrap.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import sys
@@ -111,10 +112,11 @@ def import_rules(path: str | None, named_by_flag: bool, trusted: bool) -> Import
 
 def _trusted(flags: list[str]) -> bool:
     """Whether the flags say --trust_remote_code; a recipe cannot vouch for itself."""
-    for flag, following in zip(flags, [*flags[1:], "--"], strict=True):
+    for flag, following in itertools.zip_longest(flags, flags[1:], fillvalue="--"):
         name, _, value = flag.replace("-", "_").partition("=")
         if name == "__trust_remote_code":
-            return following.startswith("--") or following.lower() == "true" if not value else value.lower() == "true"
+            value = value or ("true" if following.startswith("--") else following)
+            return value.lower() == "true"
     return False
 
 

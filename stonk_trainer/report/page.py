@@ -1,8 +1,8 @@
 """A page about a run, or about a folder of runs: `stonk report runs/demo`.
 
 Reads what runs and evaluations leave, each file of which may be missing or cut off, and writes `report.html`, which
-needs no other file, and its figures as PNG beside it. Statements on the page are generated from intervals: what an
-interval does not show is not said. The page says what is missing and how to make it.
+needs no other file, and its figures as PNG beside it. Statements on the page follow from intervals: what an interval
+does not show is not claimed. The page says what is missing and how to make it.
 """
 
 from __future__ import annotations
@@ -10,29 +10,24 @@ from __future__ import annotations
 import argparse
 import base64
 import datetime
-import math
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stonk_trainer.errors import UserError, exits_cleanly
-from stonk_trainer.imports import name_of
-from stonk_trainer.report import figures, findings
-from stonk_trainer.report.figures import Drawn
-from stonk_trainer.report.findings import Table
-from stonk_trainer.report.run_folder import Evaluation, Stage, command_of, how_to_evaluate, mapping, number, read_runs
-from stonk_trainer.tasks.stocks.gaming import NEEDED, Pattern, find_patterns
-from stonk_trainer.tasks.stocks.rewards import COMPONENTS
+from stonk_trainer.evaluation.tables import short_names
+from stonk_trainer.files import write_whole
+from stonk_trainer.report import evaluation_figures, findings, training_figures
+from stonk_trainer.report.canvas import Drawn
+from stonk_trainer.report.run_folder import Evaluation, Stage, how_to_evaluate, read_runs
+from stonk_trainer.task import BUILT_IN, Pattern, Table, Task, load_task
+from stonk_trainer.terminal import printable
 
-# Columns of a run log that are numbers and no reward.
-NO_REWARD = {"step", "next_return", "confidence", "move", "grounded", "grounded_claims", "base_rate_up", "total"}
-OLD_LOG = "The run log is of an older version, which read claims from prose: they are left out."
 LONGEST_SHOWN = 6_000  # characters of a completion
 LOG_LINES = 15  # last lines of training.log
-WINDOW = 200  # completions, when market_stats.json does not say
 
 
 @exits_cleanly
@@ -67,20 +62,13 @@ def write_report(run_dir: Path, out: Path) -> tuple[Path, int]:
         section.anchor = f"{which}-{re.sub(r'[^a-z0-9]+', '-', section.title.lower()).strip('-')}"
     html = render(run_dir, sections, missing_evaluation=None if evaluations else how_to_evaluate(run_dir, stages))
     try:
-        out.mkdir(parents=True, exist_ok=True)
         for section in sections:
             for figure in section.figures:
-                _replace(out / f"{section.file_stem}-{figure.name}.png", figure.png)
-        _replace(out / "report.html", html.encode("utf-8", errors="replace"))
+                write_whole(out / f"{section.file_stem}-{figure.name}.png", figure.png)
+        write_whole(out / "report.html", html)
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written there: {error.strerror}; give another --out") from error
     return out / "report.html", sum(len(section.figures) for section in sections)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 # ------------------------------------------------------------------------------------------------- page
@@ -123,10 +111,10 @@ def render(run_dir: Path, sections: Sequence[Section], missing_evaluation: str |
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup, escape
 
-    from stonk_trainer import __version__
+    from stonk_trainer.version import __version__
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["code"] = lambda said: Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(said))))
+    environment.filters["code"] = lambda text: Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
     environment.filters["data_uri"] = lambda png: "data:image/png;base64," + base64.b64encode(png).decode()
     template = environment.from_string((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
     page = template.render(
@@ -141,56 +129,46 @@ def render(run_dir: Path, sections: Sequence[Section], missing_evaluation: str |
     return printable(page)
 
 
-_HIDDEN = {code: "�" for code in (*range(32), 0x7F, *range(0x80, 0xA0), 0x061C, 0x200E, 0x200F, 0xFEFF)}
-_HIDDEN |= {code: "�" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))}
-_HIDDEN = {code: sign for code, sign in _HIDDEN.items() if chr(code) not in "\n\r\t"}
-
-
-def printable(page: str) -> str:
-    """Control signs, signs that turn the direction of writing, and lone surrogates, one for one, as �."""
-    return page.translate(_HIDDEN)
-
-
 def stage_section(stage: Stage) -> Section:
     """What the page says and shows about one run."""
-    names = reward_names(stage)
-    section = Section(stage.name, _kind(stage), _file_stem(stage.name), problems=stage.problems)
+    record, names = stage.record, stage.record.get("rewards", [])
+    section = Section(stage.name, record.get("stage", "training"), _file_stem(stage.name), problems=stage.problems)
     section.statements = findings.stage_statements(stage)
-    section.recipe_text, section.command = stage.recipe_text, command_of(stage)
-    section.environment = findings.environment_table(stage.environment)
+    section.recipe_text, section.command = stage.recipe_text, record.get("command")
+    section.environment = findings.environment_table(record.get("environment", {}))
     section.console = stage.console[-LOG_LINES:]
-    target, limit = (number(stage.recipe.get(key)) for key in ("kl_target", "max_completion_length"))
-    window = number(mapping(stage.market, "window").get("size"))
-    drawn = [
-        figures.rewards(stage.lines, stage.metrics, names),
-        figures.direction_accuracy(stage.lines),
-        figures.direction_balance(stage.lines, WINDOW if math.isnan(window) else int(window)),
-        figures.evidence(stage.lines),
-        figures.kl(stage.metrics, None if math.isnan(target) else target),
-        figures.lengths(stage.metrics, None if math.isnan(limit) else limit),
-        figures.variance(stage.metrics),
-        figures.sft_loss(stage.metrics) if stage.trainer == "sft" or not stage.run_log else None,
+    drawn = [training_figures.rewards(stage.lines, stage.metrics, names)]
+    if stage.forecasts:
+        drawn.append(training_figures.direction_accuracy(stage.lines))
+        drawn.append(training_figures.direction_balance(stage.lines, stage.market["window"]["size"]))
+    drawn += [
+        training_figures.evidence(stage.lines),
+        training_figures.kl(stage.metrics, stage.recipe.get("kl_target")),
+        training_figures.lengths(stage.metrics, stage.recipe.get("max_completion_length")),
+        training_figures.variance(stage.metrics),
+        None if stage.run_log else training_figures.sft_loss(stage.metrics),
     ]
     section.figures = [figure for figure in drawn if figure]
-    section.tables = [*findings.market_table(stage.market), *findings.milestone_table(stage.milestone)]
-    if any("claims" in line for line in stage.lines):
-        section.problems.append(OLD_LOG)
+    section.tables = [
+        *findings.data_table(record),
+        *findings.market_table(stage.market),
+        *findings.milestone_table(stage.milestone),
+    ]
     if stage.lines:
-        section.patterns = gaming_patterns(stage, section.problems)
+        section.patterns = gaming_patterns(stage)
         section.in_short = [findings.trend(stage.lines, "total", "the total reward")]
         warnings = [pattern.name for pattern in section.patterns or [] if pattern.severity == "warning"]
         section.in_short += [f"Warning: {name}." for name in warnings]
-        section.samples = choose_samples(stage.lines, names, seed=0)
+        section.samples = choose_samples(stage.lines, names, stage.forecasts, seed=0)
     return section
 
 
-def _kind(stage: Stage) -> str:
-    if stage.trainer == "sft":
-        return "supervised training"
-    if stage.trainer == "grpo" and stage.recipe.get("task") == "stocks":
-        natural = stage.recipe.get("natural_distribution")
-        return f"reinforcement learning (GRPO) on {'the market as it is' if natural else 'balanced rows'}"
-    return "reinforcement learning (GRPO)" if stage.run_log or stage.trainer == "grpo" else "training"
+def gaming_patterns(stage: Stage) -> list[Pattern] | None:
+    """What the task finds in the run's log; None when it does not look, or is not one of ours: nothing is imported."""
+    name = stage.record.get("task")
+    if name not in BUILT_IN or (cls := load_task(name)).find_patterns is Task.find_patterns:
+        return None
+    return cls(cls.Arguments()).find_patterns(stage.lines, stage.recipe.get("max_completion_length"))
 
 
 def _file_stem(name: str) -> str:
@@ -200,155 +178,94 @@ def _file_stem(name: str) -> str:
 def evaluation_section(evaluation: Evaluation) -> Section:
     """What the page says and shows about one evaluation."""
     summary = evaluation.summary
-    models, baselines = findings.forecasters(summary)
     section = Section(evaluation.name, "evaluation", _file_stem(evaluation.name), problems=evaluation.problems)
-    section.recipe_text, section.command = evaluation.recipe_text, command_of(evaluation)
-    if models or baselines:
-        if models:
-            last = findings.short_of(mapping(summary, "models")).get(str(summary.get("model")), list(models)[-1])
-            section.statements = findings.evaluation_statements(summary, last, models, baselines)
-            section.in_short = [said for said in (section.statements[0], findings.audit_statement(summary)) if said]
-            section.answers_of = last
+    section.recipe_text, section.command = evaluation.recipe_text, summary.get("command")
+    forecasts = "buy_and_hold" in summary
+    if summary:
+        names = list(summary["models"])
+        summary = findings.renamed(summary, dict(zip(names, short_names(names), strict=True)))
+        section.answers_of = summary["model"] or ""
+        if forecasts:
+            _add_forecasts(section, summary)
         else:
-            section.statements = ["No model was judged here: these are the baselines that one would have to beat."]
-        shown = models or baselines
-        cost = findings.cost_of(summary, shown)
-        held = summary.get("buy_and_hold") if isinstance(summary.get("buy_and_hold"), dict) else None
-        drawn = [
-            figures.reliability(shown),
-            figures.roc(shown, baselines if models else {}),
-            figures.equity(shown, held, cost),
-            figures.market_adaptation(shown),
-        ]
-        section.figures = [figure for figure in drawn if figure]
-        absent = [
-            f"The summary has no {what}: it was written by an older version; `stonk eval` again adds it."
-            for what, there in (
-                ("baselines", baselines),
-                ("calibration", any("calibration" in s for s in shown.values())),
-                ("ROC curve", any("roc" in s for s in shown.values())),
-                ("backtest", any("backtest" in s for s in shown.values())),
-            )
-            if not there
-        ]
-        section.problems += absent
-        section.tables = [
-            findings.forecaster_table(models, baselines),
-            *findings.reward_table(models),
-            *findings.difference_table(summary),
-            *findings.backtest_table(models, baselines, held, cost),
-            *findings.audit_tables(summary),
-        ]
-        if "audit" not in summary:
-            section.problems.append("No audit: `stonk eval --audit` checks trivial rules, leaks and overlap of splits.")
-    last_predictions = [p for p in evaluation.predictions if p.get("model") == summary.get("model")]
-    lines = [_flat(p) for p in last_predictions or evaluation.predictions]
-    if lines:
-        names = list(mapping(lines[0], "rewards"))
-        _add_totals(lines, names, evaluation.recipe)
-        section.samples = choose_samples(lines, names, seed=0)
+            section.statements = findings.answer_statements(summary, summary["model"])
+            section.in_short = section.statements[:1]
+            section.tables = [*findings.reward_table(summary), *findings.difference_table(summary)]
+    lines = [p for p in evaluation.predictions if p["model"] == evaluation.summary.get("model", p["model"])]
+    if lines and "rewards" in lines[0]:
+        weights = evaluation.summary.get("reward_weights", dict.fromkeys(lines[0]["rewards"], 1.0))
+        lines = [_as_in_a_run_log(line, weights) for line in lines]
+        section.samples = choose_samples(lines, list(weights), forecasts, seed=0)
     return section
 
 
-def reward_names(stage: Stage) -> list[str]:
-    """The rewards in a run log: those of the recipe; without one, every number that is no other column."""
-    present = {key for line in stage.lines[:50] for key, value in line.items() if not math.isnan(number(value))}
-    of_recipe = stage.recipe.get("reward")
-    if isinstance(of_recipe, list):
-        named = [name_of(str(reward)) for reward in of_recipe]
-        if known := [name for name in named if name in present]:
-            return known
-    return sorted(present - NO_REWARD)
-
-
-def gaming_patterns(stage: Stage, problems: list[str]) -> list[Pattern] | None:
-    """What `gaming.find_patterns` says of the lines that have the columns it needs; None when none has."""
-    rewards = [name for name in reward_names(stage) if name in COMPONENTS]
-    numbers = ("step", "total", *rewards)
-    whole = [
-        line
-        for line in stage.lines
-        if all(key in line for key in NEEDED)
-        and not any(math.isnan(number(line.get(key))) for key in numbers)
-        and all(isinstance(line[key], str) for key in ("ticker", "date", "completion"))
-        and line["direction"] in ("UP", "DOWN", None)
+def _add_forecasts(section: Section, summary: dict) -> None:
+    """The statements, figures and tables of an evaluation of forecasts."""
+    models, baselines = summary["models"], summary["baselines"]
+    if models:
+        section.statements = findings.evaluation_statements(summary, summary["model"])
+        section.in_short = [section.statements[0], *findings.audit_statement(summary)]
+    else:
+        section.statements = ["No model was judged here: these are the baselines that one would have to beat."]
+    shown = models or baselines
+    drawn = [
+        evaluation_figures.reliability(shown),
+        evaluation_figures.roc(shown, baselines),
+        evaluation_figures.equity(shown, summary["buy_and_hold"], summary["costs"]["cost_bps"]),
+        evaluation_figures.market_adaptation(shown),
     ]
-    if not whole:
-        return None
-    if len(whole) < len(stage.lines):
-        problems.append(
-            f"{len(stage.lines) - len(whole)} lines of {stage.run_log} lack columns: not read for patterns."
-        )
-    limit = number(stage.recipe.get("max_completion_length"))
-    return find_patterns(whole, None if math.isnan(limit) else int(limit))
+    section.figures = [figure for figure in drawn if figure]
+    section.tables = [
+        findings.forecaster_table(summary),
+        *findings.reward_table(summary),
+        *findings.difference_table(summary),
+        findings.backtest_table(summary),
+        *findings.audit_tables(summary),
+    ]
+    if not summary.get("audit"):
+        section.problems.append("No audit: `stonk eval --audit` checks trivial rules, leaks and overlap of splits.")
 
 
 # ------------------------------------------------------------------------------------------------- samples
 
 
-def choose_samples(lines: Sequence[dict], names: Iterable[str], seed: int) -> list[Sample]:
-    """The best, the median and the worst readable answer by total reward, and an unreadable one; ties at random."""
-    rng = random.Random(seed)
-    lines = [line for line in lines if isinstance(line.get("completion"), str)]
-    rng.shuffle(lines)
-    forecasts = any("direction" in line for line in lines)
-    readable = [line for line in lines if not forecasts or line.get("direction") in ("UP", "DOWN")]
-    ranked = sorted(
-        (line for line in readable if not math.isnan(number(line.get("total")))), key=lambda line: line["total"]
-    )
+def _as_in_a_run_log(prediction: dict, weights: dict[str, float]) -> dict:
+    """A line of predictions.jsonl with its rewards and their weighted total beside the other columns."""
+    rewards = prediction["rewards"]
+    return {**prediction, **rewards, "total": sum(weight * (rewards[name] or 0) for name, weight in weights.items())}
+
+
+def choose_samples(lines: Sequence[dict], names: Sequence[str], forecasts: bool, seed: int) -> list[Sample]:
+    """The best, the median and the worst answer by total reward, ties at random; of forecasts the readable ones, and
+    then an unreadable one."""
+    lines = random.Random(seed).sample(lines, len(lines))
+    readable = [line for line in lines if not forecasts or line["direction"] is not None]
+    ranked = sorted(readable, key=lambda line: line["total"])
     places = {"best total reward": -1, "median total reward": len(ranked) // 2, "worst total reward": 0}
     chosen: list[tuple[str, dict]] = []
     for what, place in places.items():
         if ranked and not any(line is ranked[place] for _, line in chosen):
             chosen.append((what, ranked[place]))
-    read = {id(line) for line in readable}
-    chosen += [("an unreadable one", line) for line in lines if id(line) not in read][:1]
-    names = list(names)
-    return [_sample(what, line, names) for what, line in chosen]
+    chosen += [("an unreadable one", line) for line in lines if forecasts and line["direction"] is None][:1]
+    return [_sample(what, line, names, forecasts) for what, line in chosen]
 
 
-def _sample(chosen: str, line: dict, names: Sequence[str]) -> Sample:
-    about = []
-    if not math.isnan(step := number(line.get("step"))):
-        about.append(f"step {step:.0f}")
-    about += [str(line[key]) for key in ("ticker", "date") if line.get(key) is not None]
-    if line.get("label") in ("UP", "DOWN"):
-        went = number(line.get("next_return"))
-        about.append(f"went {line['label']}" + ("" if math.isnan(went) else f" {findings.minus(f'{went:+.1%}')}"))
-    if line.get("direction") in ("UP", "DOWN"):
-        confidence = number(line.get("confidence"))
-        about.append(f"forecast {line['direction']}" + ("" if math.isnan(confidence) else f" at {confidence:.0%}"))
-    about += [f"{name} {findings.figure_of(line[name], digits=2)}" for name in (*names, "total") if name in line]
-    text, evidence, remarks = line["completion"], line.get("evidence"), []
+def _sample(chosen: str, line: dict, names: Sequence[str], forecasts: bool) -> Sample:
+    about = [f"step {line['step']}"] if "step" in line else []
+    if forecasts:
+        change = findings.minus(f"{line['next_return']:+.1%}")
+        about += [line["ticker"], line["date"], f"went {line['label']} {change}"]
+    if forecasts and line["direction"]:
+        stated = "" if line["confidence"] is None else f" at {line['confidence']:.0%}"
+        about.append(f"forecast {line['direction']}{stated}")
+    about += [f"{name} {findings.number(line[name], digits=2)}" for name in (*names, "total")]
+    text, remarks = line["completion"], []
     if len(text) > LONGEST_SHOWN:
         remarks.append(f"{len(text) - LONGEST_SHOWN:,} further characters are left out.")
-    if isinstance(invented := line.get("invented"), list) and invented:
+    if invented := line.get("invented"):
         remarks.append(f"Invented numbers in the thought: {', '.join(map(str, invented))}.")
-    return Sample(chosen, " · ".join(about), text[:LONGEST_SHOWN] or "(empty)", evidence_rows(evidence), remarks)
-
-
-def evidence_rows(evidence: Any) -> list[dict[str, str]]:
-    """Lines of evidence as a log holds them; what is none is left out."""
-    keys = ("name", "value", "side", "verdict")
-    lines = [line for line in evidence if isinstance(line, dict)] if isinstance(evidence, list) else []
-    return [{key: str(line.get(key, "")) for key in keys} for line in lines]
-
-
-def _flat(prediction: dict) -> dict:
-    """A line of predictions.jsonl with its rewards beside the other columns, as in a run log."""
-    return {**prediction, **mapping(prediction, "rewards")}
-
-
-def _add_totals(lines: list[dict], names: Sequence[str], recipe: dict) -> None:
-    """The weighted total of each line; the plain mean when the recipe does not weigh these rewards."""
-    weights = recipe.get("reward_weights")
-    rewards = recipe.get("reward")
-    named = [name_of(str(reward)) for reward in rewards] if isinstance(rewards, list) else []
-    if not isinstance(weights, list) or named != list(names) or len(weights) != len(names):
-        weights = [1 / len(names)] * len(names) if names else []
-    for line in lines:
-        if names:
-            line["total"] = sum(number(w) * number(line.get(name)) for w, name in zip(weights, names, strict=True))
+    evidence = training_figures.evidence_of(line)
+    return Sample(chosen, " · ".join(about), text[:LONGEST_SHOWN] or "(empty)", evidence, remarks)
 
 
 if __name__ == "__main__":

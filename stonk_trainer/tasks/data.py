@@ -1,4 +1,4 @@
-"""`stonk data`: get data from elsewhere into files that every command reads, and prove that answers can be checked.
+"""`stonk data`: fetch prices, print and sample rows, and validate the verifiers of answers.
 
 stonk data fetch BTC-USD --out BTC-USD.csv --start 2014-09-17
 stonk data verify gsm8k --path gsm8k_train.parquet
@@ -14,118 +14,119 @@ import logging
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.files import write_whole
+from stonk_trainer.recipe import check_day, task_of_recipe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 REQUEST_SECONDS = 10  # for one request
-FETCH_SECONDS = 60  # for all of them: yfinance makes up to a dozen, and tries some again
+FETCH_SECONDS = 60  # for all of them: yfinance makes up to a dozen, and repeats some
 PRICES = ["Open", "High", "Low", "Close"]
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="stonk data", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    fetch_parser = commands.add_parser(
-        "fetch",
-        help="daily prices of a ticker, from Yahoo Finance",
-        description="Daily prices of one ticker from Yahoo Finance, adjusted for splits and dividends, as a CSV file.",
-        epilog="example: stonk data fetch BTC-USD --out BTC-USD.csv --start 2014-09-17",
-    )
-    fetch_parser.add_argument("ticker", metavar="TICKER", help="as Yahoo names it: BTC-USD, AAPL, ^GSPC")
-    fetch_parser.add_argument("--out", metavar="FILE", help="file to write or replace (default: TICKER.csv)")
-    fetch_parser.add_argument("--start", metavar="YYYY-MM-DD", help="first day (default: as far back as there is)")
-    fetch_parser.add_argument("--end", metavar="YYYY-MM-DD", help="last day (default: yesterday, the last whole day)")
-    fetch_parser.set_defaults(run=lambda args: fetch(args.ticker, args.out, args.start, args.end))
-
-    verify_parser = commands.add_parser(
-        "verify",
-        help="prove that a source's verifier accepts its gold answers and rejects others",
-        description="Verify every gold answer of a source, and shifted ones; exit status 1 when the proof fails.",
-        epilog="example: stonk data verify mmlu --path mmlu_validation.parquet --split validation",
-    )
-    verify_parser.add_argument("source", metavar="SOURCE", help="gsm8k, math, mmlu, mmlu_science, arc_easy, …")
-    verify_parser.add_argument("--path", metavar="PATH", help="local file or folder (default: the Hub)")
-    verify_parser.add_argument("--split", help="split, in upstream's name (default: the one the files hold, or train)")
-    verify_parser.set_defaults(run=lambda args: verify(args.source, args.path, args.split))
-
-    rows_parser = commands.add_parser(
-        "rows",
-        help="the rows of a recipe, as JSON lines",
-        description="Print the rows a recipe's stage reads, as JSON lines: for `stonk predict --rows`, `stonk score`.",
-        epilog="example: stonk data rows stocks/demo/stage2 --split test --max_rows 100 > rows.jsonl",
-    )
-    rows_parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
-    rows_parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
-    rows_parser.add_argument("--max_rows", metavar="N", type=int, help="so many, drawn at random over the dates")
-    rows_parser.add_argument("--model", metavar="FOLDER", help="btc: the model whose codec makes the tokens")
-    rows_parser.set_defaults(run=lambda args: rows(args.recipe, args.split, args.max_rows, args.model))
-
-    commands.add_parser("dolci", help="draw a stratified sample of Dolci-Think-SFT")  # for the list of commands
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["dolci"]:  # its flags are keys of a recipe
         from stonk_trainer.tasks.reasoning import dolci
 
         return dolci.main(argv[1:])
-    args = parser.parse_args(argv)
-    args.run(args)
+    parser = argparse.ArgumentParser(prog="stonk data", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(run: Callable, help: str, example: str) -> Callable:
+        """A subcommand named after the function it runs; returns the method that adds its arguments."""
+        name, description = run.__name__, (run.__doc__ or "").partition("\n")[0]
+        added = commands.add_parser(
+            name, help=help, description=description, epilog=f"example: stonk data {name} {example}"
+        )
+        added.set_defaults(run=run)
+        return added.add_argument
+
+    add = command(fetch, "daily prices of a ticker, from Yahoo Finance", "BTC-USD --out BTC-USD.csv --start 2014-09-17")
+    add("ticker", metavar="TICKER", help="as Yahoo names it: BTC-USD, AAPL, ^GSPC")
+    add("--out", metavar="FILE", help="file to write or replace (default: TICKER.csv)")
+    add("--start", metavar="YYYY-MM-DD", help="first day (default: as far back as there is)")
+    add("--end", metavar="YYYY-MM-DD", help="last day (default: yesterday, the last whole day)")
+
+    example = "mmlu --path mmlu_validation.parquet --split validation"
+    add = command(verify, "check that a source's verifier accepts its gold answers and rejects others", example)
+    add("source", metavar="SOURCE", help="gsm8k, math, mmlu, mmlu_science, arc_easy, …")
+    add("--path", metavar="PATH", help="local file or folder (default: the Hub)")
+    add("--split", help="split, in upstream's name (default: the one the files hold, or train)")
+
+    add = command(
+        rows, "the rows of a recipe, as JSON lines", "stocks/demo/stage2 --split test --max_rows 100 > rows.jsonl"
+    )
+    add("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
+    add("--split", choices=("train", "validation", "test"), default="test", help="default: test")
+    add("--max_rows", metavar="N", type=int, help="so many, drawn at random over the dates")
+    add("--model", metavar="FOLDER", help="the model whose rows they are (btc: its codec makes the tokens)")
+
+    commands.add_parser("dolci", help="draw a stratified sample of Dolci-Think-SFT")  # for the list of commands
+    args = vars(parser.parse_args(argv))
+    del args["command"]
+    args.pop("run")(**args)
 
 
-def verify(name: str, path: str | None, split: str | None) -> None:
-    """Print the proof of a source's verifier; exit status 1 when it fails."""
+def verify(source: str, path: str | None, split: str | None) -> None:
+    """Verify every gold answer of a source, and shifted ones; exit status 1 when the verifier decides wrongly."""
     from stonk_trainer.tasks.reasoning import sources, validate_verifier
 
-    upstream = {of_upstream: ours for ours, of_upstream in sources.source(name).splits}
+    upstream = {of_upstream: ours for ours, of_upstream in sources.source(source).splits}
     if path and not split:
-        held = sources.local_files(path)
-        split = next((known for known in upstream if known in held), next(iter(held)))
+        there = sources.local_files(path)
+        split = next((known for known in upstream if known in there), next(iter(there)))
     split = split or next(iter(upstream))
     if split not in upstream:
-        raise UserError(f"--split: {name} has {', '.join(upstream)}, not {split}")
-    found = validate_verifier.prove(name, path, upstream[split], sources.Options(held_out=0.0))
-    validate_verifier.print_proof(found, f"{name} {split}")
-    if not found.holds:
+        raise UserError(f"--split: {source} has {', '.join(upstream)}, not {split}")
+    found = validate_verifier.validate(sources.Part(source, path, held_out=0.0), upstream[split])
+    validate_verifier.print_validation(found, f"{source} {split}")
+    if not found.passed:
         sys.exit(1)
 
 
-def rows(recipe: str, split: str, count: int | None = None, model: str | None = None) -> None:
-    """Print the RL rows of a recipe as JSON lines. Raises UserError for a recipe without rows, or a count below 1."""
-    from stonk_trainer.recipe import task_of_recipe
+def rows(recipe: str, split: str, max_rows: int | None = None, model: str | None = None) -> None:
+    """Print the rows that the RL stage of a recipe reads, as JSON lines: for `stonk predict --rows`, `stonk score`.
 
-    if count is not None and count < 1:
-        raise UserError(f"--max_rows: {count} must be at least 1")
-    chosen = {} if count is None else {"max_train_samples": count, "max_eval_samples": count}
-    task, _ = task_of_recipe(recipe, model, **chosen)
+    Raises UserError for a recipe without rows, or max_rows below 1.
+    """
+    if max_rows is not None and max_rows < 1:
+        raise UserError(f"--max_rows: {max_rows} must be at least 1")
+    limits = {} if max_rows is None else {"max_train_samples": max_rows, "max_eval_samples": max_rows}
+    task, _ = task_of_recipe(recipe, model, **limits)
     for row in task.rl_dataset(split):
         print(json.dumps(row))
 
 
 def fetch(ticker: str, out: str | None = None, start: str | None = None, end: str | None = None) -> Path:
-    """Write the daily prices of `ticker` from `start` to `end`, both included, to `out`; return its path.
+    """Write the daily prices of one ticker, from Yahoo Finance, adjusted for splits and dividends, as a CSV file.
 
-    Columns Date, Open, High, Low, Close, Volume; prices in the asset's currency, adjusted for splits and dividends; a
-    price that Yahoo does not know (0 or none) is left empty, and a day without a close left out. Today (UTC) is never
-    included: its close is not known yet. The file appears whole or not at all.
+    Columns Date, Open, High, Low, Close, Volume; prices in the asset's currency. A price that Yahoo does not know (0 or
+    none) is left empty, a day without a close skipped, and today (UTC), whose close is not known yet, never included.
 
-    Raises UserError without yfinance, without the network, for a ticker without prices, and for days that are none.
+    out: file to write; None: TICKER.csv. start, end: first and last day (YYYY-MM-DD), both included. Returns the path.
+    Raises UserError without yfinance or the network, for a ticker without prices, and for an invalid day.
     """
     if not ticker or any(letter.isspace() or letter in ",/\\" for letter in ticker):
         raise UserError(f"{ticker!r} is not one ticker: give one as Yahoo names it, such as BTC-USD")
     path = Path(out or f"{ticker}.csv").expanduser()
     if path.is_dir():
         raise UserError(f"--out: {path} is a folder: give a file")
-    first = _day("--start", start) if start else None
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
-    last = min(_day("--end", end), yesterday) if end else yesterday
+    check_day("--start", start)
+    check_day("--end", end)
+    first, last = date.fromisoformat(start) if start else None, datetime.now(UTC).date() - timedelta(days=1)
+    if end:
+        last = min(date.fromisoformat(end), last)
     if first and first > last:
-        raise UserError(f"--start: {first} lies after the last day, {last}")
+        raise UserError(f"--start: {first} is after the last day, {last}")
 
     frame = _download(ticker, first, last)
     prices = frame[PRICES].where(frame[PRICES] > 0)
@@ -138,34 +139,30 @@ def fetch(ticker: str, out: str | None = None, start: str | None = None, end: st
         write_whole(path, table.to_csv(index_label="Date", lineterminator="\n"))
     except OSError as error:
         raise UserError(f"--out: {path} cannot be written: {error.strerror}") from error
-    left_out = f" ({(~known).sum()} without a close left out)" if not known.all() else ""
-    print(f"{path}: {len(table)} days, {table.index[0]} to {table.index[-1]}{left_out}")
+    skipped = f" ({(~known).sum()} without a close skipped)" if not known.all() else ""
+    print(f"{path}: {len(table)} days, {table.index[0]} to {table.index[-1]}{skipped}")
     return path
 
 
 def _download(ticker: str, first: date | None, last: date) -> DataFrame:
-    """yfinance's frame by day, with plain column names; its many lines of complaint become the reason of one error."""
+    """yfinance's frame by day, with plain column names. What it logs becomes the reason of a single error."""
     try:
         import yfinance
     except ImportError as error:
         raise UserError("stonk data fetch needs yfinance: pip install 'stonk-trainer[fetch]'") from error
-    bounds = {"start": first.isoformat()} if first else {"period": "max"}
-    bounds["end"] = (last + timedelta(days=1)).isoformat()  # yfinance leaves the end out
-    result, complaints = [], _Lines()
-    logger = logging.getLogger("yfinance")
+    options: dict[str, Any] = {"start": first.isoformat()} if first else {"period": "max"}
+    options["end"] = (last + timedelta(days=1)).isoformat()  # yfinance excludes the end
+    options |= {"auto_adjust": True, "progress": False, "threads": False, "timeout": REQUEST_SECONDS}
+    logger, log, result = logging.getLogger("yfinance"), BufferingHandler(10_000), []
 
     def work() -> None:
         try:
-            result.append(
-                yfinance.download(
-                    ticker, **bounds, auto_adjust=True, progress=False, threads=False, timeout=REQUEST_SECONDS
-                )
-            )
-        except Exception as error:  # yfinance's own, the HTTP library's and pandas': all mean that nothing came
-            complaints.lines.append(str(error) or type(error).__name__)
+            result.append(yfinance.download(ticker, **options))
+        except Exception as error:  # of yfinance, the HTTP library or pandas: all mean that nothing came
+            logger.error(str(error) or type(error).__name__)
 
     propagate, logger.propagate = logger.propagate, False
-    handlers, logger.handlers = logger.handlers, [complaints]
+    handlers, logger.handlers = logger.handlers, [log]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -177,23 +174,7 @@ def _download(ticker: str, first: date | None, last: date) -> DataFrame:
     if thread.is_alive():
         raise UserError(f"{ticker}: no answer from Yahoo within {FETCH_SECONDS} seconds: try again later")
     if not result or result[0] is None or result[0].empty:
-        reason = complaints.lines[-1][:200] if complaints.lines else "no prices"
+        reason = log.buffer[-1].getMessage().strip()[:200] if log.buffer else "no prices"
         raise UserError(f"{ticker} could not be fetched from Yahoo ({reason}): check the ticker and the network")
     frame = result[0]
     return frame.droplevel("Ticker", axis=1) if frame.columns.nlevels == 2 else frame
-
-
-class _Lines(logging.Handler):
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage().strip())
-
-
-def _day(flag: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UserError(f"{flag}: {text} is not a day (YYYY-MM-DD)") from None

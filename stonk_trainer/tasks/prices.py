@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.files import read_text
 
 _COLUMNS = {name: name for name in ("date", "close", "open", "volume", "ticker")} | {"symbol": "ticker"}
 
@@ -19,12 +20,16 @@ def read_price_csv(path: str | Path) -> pd.DataFrame:
     """Read daily prices: columns `date` (ISO) and `close`, and `open`, `volume`, `ticker` where present.
 
     Header names may be in any case; other columns are ignored; rows may be in any order; a time of day after the date
-    is ignored. Before the header may stand comments (`# ...`, or a line with an address, as CryptoDataDownload writes).
+    is ignored. Comments may come before the header (`# ...`, or a line with an address, as CryptoDataDownload writes).
     The two or three header rows of yfinance are read too, and name the ticker; where nothing does, the file's name is
-    the ticker. Returns columns ticker, date (datetime64), close, open, volume (NaN where absent).
+    the ticker.
 
-    Raises UserError for a missing column, and for bad rows with their line numbers: an unreadable date, a price that
-    is not a positive number, a day that stands twice.
+    Returns:
+        Columns ticker, date (datetime64), close, open, volume (NaN where absent).
+
+    Raises:
+        UserError: a missing column, or bad rows with their line numbers: an unreadable date, a price that is not a
+            positive number, a duplicate day.
     """
     path = Path(path)
     header, ticker, lines = _split_header(_read_lines(path), path)
@@ -40,13 +45,13 @@ def read_price_csv(path: str | Path) -> pd.DataFrame:
             continue
         key = (row["ticker"], row["date"])
         if key in seen:
-            bad.append(f"line {number}: {row['date']} stands already on line {seen[key]} (one row per day)")
+            bad.append(f"line {number}: {row['date']} is a duplicate of line {seen[key]} (one row per day)")
             continue
         seen[key] = number
         rows.append(row)
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise UserError(f"{path}: {'; '.join(bad[:5])}{more}: mend or remove these rows")
+        raise UserError(f"{path}: {'; '.join(bad[:5])}{more}: correct or remove these rows")
     if not rows:
         raise UserError(f"{path} has a header and no rows")
     frame = pd.DataFrame(rows)
@@ -58,11 +63,11 @@ _Lines = list[tuple[int, list[str]]]  # line number in the file, cells
 
 
 def _read_lines(path: Path) -> _Lines:
-    """The lines that hold anything."""
+    """The lines that are not blank."""
+    reader = csv.reader(read_text(path).split("\n"))
     try:
-        reader = csv.reader(path.read_text(encoding="utf-8-sig").split("\n"))
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     lines = [(number, cells) for number, cells in lines if any(cells)]
     if not lines:
@@ -74,7 +79,7 @@ def _split_header(lines: _Lines, path: Path) -> tuple[list[str | None], str, _Li
     """What each column is (None: not needed), the ticker of rows that name none, and the lines after the header.
 
     yfinance writes `Price,Close,Open,...`, then `Ticker,BTC-USD,BTC-USD,...`, then `Date,,,...`; the first two also
-    stand in the other order, and the third may be missing or `Ticker` be empty.
+    come in the other order, the third may be missing, and `Ticker` may be empty.
     """
     while len(lines) > 1 and _is_comment(lines[0][1]):
         lines = lines[1:]
@@ -95,10 +100,10 @@ def _split_header(lines: _Lines, path: Path) -> tuple[list[str | None], str, _Li
     if ticker and names[0] in ("price", ""):
         names[0] = "date"
     header = [_COLUMNS.get(name) for name in names]
-    twice = next((name for name in header if name and header.count(name) > 1), None)
-    if twice:
+    duplicate = next((name for name in header if name and header.count(name) > 1), None)
+    if duplicate:
         raise UserError(
-            f"{path} has {header.count(twice)} columns {twice}: keep one (several tickers: one row per day and "
+            f"{path} has {header.count(duplicate)} columns {duplicate}: keep one (several tickers: one row per day and "
             "ticker with a column ticker, or a file each)"
         )
     missing = [name for name in ("date", "close") if name not in header]
@@ -116,7 +121,7 @@ def _is_comment(cells: list[str]) -> bool:
 
 
 def _names_ticker(corner: str, rest: list[str]) -> bool:
-    """Whether a line is yfinance's row of tickers, all the same; without the word Ticker, a row of numbers is none."""
+    """Whether a line is yfinance's row of tickers, all the same; without the word Ticker, a row of numbers is not."""
     if corner == "ticker":
         return len(set(rest)) == 1
     return corner == "" and len(rest) > 1 and len(set(rest)) == 1 and not _is_number(rest[0])

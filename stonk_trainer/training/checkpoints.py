@@ -19,7 +19,7 @@ from stonk_trainer.terminal import log
 
 CHECKSUMS = "checksums.json"
 UNFINISHED = ".unfinished"  # in a run's folder: the checkpoint being written
-PREVIOUS = ".previous_run"  # what a run started anew in the same folder has moved out of its way
+PREVIOUS = ".previous_run"  # where a new run in the same folder moves what it finds
 RUN_ARTIFACTS: tuple[str, ...] = ("training.log", "run.json", "metrics.jsonl", "market_stats.json")
 RUN_ARTIFACTS += ("training_log.jsonl", "stage2_training_log.jsonl", "milestone.json", "best_model", "best_adapter")
 
@@ -31,7 +31,7 @@ def checkpoints(run: str | Path) -> list[Path]:
 
 
 def damage(checkpoint: str | Path) -> str | None:
-    """What is wrong with a checkpoint's files; None when they are what was written (or nothing says what that was)."""
+    """What is wrong with a checkpoint's files; None when they match their checksums, or have none."""
     folder = Path(checkpoint)
     try:
         json.loads((folder / "trainer_state.json").read_text())
@@ -54,8 +54,8 @@ def damage(checkpoint: str | Path) -> str | None:
 def resume_point(value: str | None, run: str | Path) -> str | None:
     """`--resume_from_checkpoint` → the checkpoint to resume from, or None: from the start.
 
-    auto: the last whole checkpoint of the run's folder; None when it has none. A damaged one is passed over, and said.
-    Raises UserError for a folder that is none, or is damaged.
+    auto: the last whole checkpoint of the run's folder; None when it has none. A damaged one is skipped with a
+    warning. Raises UserError for a folder that is not a checkpoint, or is damaged.
     """
     if value is None:
         return None
@@ -65,13 +65,13 @@ def resume_point(value: str | None, run: str | Path) -> str | None:
             if wrong is None:
                 log.info("resuming from %s", folder)
                 return str(folder)
-            log.warning("%s is damaged (%s): passed over", folder, wrong)
+            log.warning("%s is damaged (%s): skipped", folder, wrong)
         log.info("no checkpoint in %s: starting from the beginning", run)
         return None
     wrong = damage(value)
     if wrong is not None:
         whole = [str(folder) for folder in checkpoints(Path(value).parent) if damage(folder) is None]
-        hint = f"resume from {whole[0]}, the last whole one" if whole else "there is no whole one beside it"
+        hint = f"resume from {whole[0]}, the last whole one" if whole else "no other checkpoint of the run is whole"
         raise UserError(f"resume_from_checkpoint: {value} is damaged ({wrong}): {hint}")
     log.info("resuming from %s", value)
     return value
@@ -88,7 +88,7 @@ def archive_previous_run(run: Path, resumed: str | None) -> None:
     if not old:
         return
     before = run / PREVIOUS
-    if (run / "best_model") in old or not (before / "best_model").exists():  # a model gives way to a model only
+    if (run / "best_model") in old or not (before / "best_model").exists():  # only a newer model replaces a model
         shutil.rmtree(before, ignore_errors=True)
     before.mkdir(exist_ok=True)
     for path in old:

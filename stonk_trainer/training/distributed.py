@@ -11,7 +11,7 @@ from accelerate.utils import DistributedType
 def patch_cpu_fsdp() -> None:
     """Let recipes/accelerate/fsdp2.yaml shard on a CPU as it does on GPUs.
 
-    Accelerate 1.15 makes it plain data parallel there, without a word, although PyTorch's FSDP2 runs on gloo.
+    Accelerate 1.15 silently makes it plain data parallel there, although PyTorch's FSDP2 runs on gloo.
     """
     if (
         os.environ.get("ACCELERATE_USE_FSDP", "").lower() != "true"

@@ -83,7 +83,7 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
     shared_prefix: "auto" shares where it can and says why where it cannot; "true" is an error there; "false" is TRL's
     way. skip_zero_variance: rows of groups whose rewards are all equal stay out of the gradient pass: their policy
     loss is zero; so is their share of the KL, which is not taken. resample_groups: for such groups further prompts are
-    drawn, up to so many times a batch (DAPO, arXiv:2503.14476, section 3.2).
+    drawn, up to that many times a batch (DAPO, arXiv:2503.14476, section 3.2).
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         compute_aux_loss=False,
         **inputs,
     ):
-        """As TRL's, through the shared prompt. Rows of one group may stand anywhere in the batch."""
+        """As TRL's, through the shared prompt. Rows of a group may be anywhere in the batch."""
         checkpointed = torch.is_grad_enabled() and self.args.gradient_checkpointing or self.is_fsdp_enabled
         other = compute_aux_loss or any(value is not None for value in inputs.values())
         if not self.shares or checkpointed or other:
@@ -278,12 +278,12 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         self._further += prompts
         return [copy.copy(row) for row in rows for _ in range(self.num_generations)]
 
-    def _progress(self):
-        return super()._progress() | {"further": self._further, "rollouts": self._rollouts}
+    def extra_state(self):
+        return super().extra_state() | {"further": self._further, "rollouts": self._rollouts}
 
-    def _go_on(self, progress):
-        super()._go_on(progress)
-        self._further, self._rollouts = progress["further"], progress["rollouts"]
+    def load_extra_state(self, state):
+        super().load_extra_state(state)
+        self._further, self._rollouts = state["further"], state["rollouts"]
 
     def _compute_loss(self, model, inputs):
         """TRL's loss, over the rows that have a gradient when others are skipped; their zeros count in its means."""

@@ -1,4 +1,4 @@
-"""What keeps a run from being wasted while it trains: a signal saves, trouble is said once, an end is one line."""
+"""Safeguards of a training run: a signal saves it, signs of trouble are reported once, a failure is one line."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 def train(trainer: Trainer, resumed: str | None, args: Arguments, record: RunRecord) -> None:
-    """`trainer.train()`, that ends in one line where it cannot go on.
+    """`trainer.train()`, whose failures are one line.
 
     On SIGTERM or Ctrl-C the step is finished, a checkpoint written, and the process ends with 128 + the signal's number
-    (143, 130), which a batch system tells from a failure. record: is finished in either case.
+    (143, 130), which a batch system can tell from a failure. record: finished in either case.
     """
     signals, begun = StopSignals(), step_of(Path(resumed)) if resumed else 0
     trainer.add_callback(signals)
@@ -40,19 +40,19 @@ def train(trainer: Trainer, resumed: str | None, args: Arguments, record: RunRec
             with reading(resumed or args.model.model_name_or_path):
                 trainer.train(resume_from_checkpoint=resumed)
         except Exception as error:
-            said = _in_words(error, trainer, begun, args)
-            if said is None:
+            message = _explain(error, trainer, begun, args)
+            if message is None:
                 raise
-            raise UserError(said) from error
+            raise UserError(message) from error
     record.finish(trainer)
     if signals.caught:
-        log.info("stopped by %s at step %d; go on with --resume_from_checkpoint auto",
-                 signal.Signals(signals.caught).name, trainer.state.global_step)  # fmt: skip
+        name, step = signal.Signals(signals.caught).name, trainer.state.global_step
+        log.info("stopped by %s at step %d; go on with --resume_from_checkpoint auto", name, step)
         sys.exit(128 + signals.caught)
 
 
 def check_optimisation(train: TrainingArguments) -> None:
-    """Raise UserError for an optimiser or a schedule that cannot be made from TRL's config `train`."""
+    """Raise UserError for an optimiser or a schedule that cannot be created from TRL's config `train`."""
     from transformers import Trainer, get_scheduler
 
     with explained(f"optim: {train.optim} cannot be used"):
@@ -65,23 +65,25 @@ def check_optimisation(train: TrainingArguments) -> None:
 def what_to_shrink(
     config: PretrainedConfig, args: Arguments, prompt: int, completion: int, processes: int = 1, device: str = "cpu"
 ) -> str:
-    """The settings that would save most memory, in the order to try them, with what each saves.
-
-    prompt, completion: tokens of the longest row, as `memory.estimate` takes them.
-    """
+    """A sentence with the settings that save memory, in the order to try them. Arguments as `memory.estimate`."""
     from stonk_trainer.training import memory
 
     settings = memory.advice(config, args, prompt, completion, processes, device)
-    told = [f"{setting} (about {_size(saved)} less)" for setting, saved in settings]
-    return "set, in this order, " + "; ".join(told) if told else "take a smaller model, or a larger device"
+    changes = [f"{setting} (about {_size(saved)} less)" for setting, saved in settings]
+    return "set, in this order, " + "; ".join(changes) if changes else "take a smaller model, or a larger device"
 
 
-def _in_words(error: Exception, trainer: Trainer, begun: int, args: Arguments) -> str | None:
-    """What ended a run that had made `begun` steps before it was resumed; None where a traceback has to say it."""
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _explain(error: Exception, trainer: Trainer, begun: int, args: Arguments) -> str | None:
+    """Why a run ended that was resumed after `begun` steps; None where the traceback is needed."""
     step, last = max(trainer.state.global_step, begun) + 1, next(iter(checkpoints(trainer.args.output_dir)), None)
     if isinstance(error, UserError):
         return None
-    if _out_of_memory(error):
+    # PyTorch's allocator on a CPU has no error class of its own
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
         return f"out of memory in step {step}: {_advice(trainer, args)}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         return (
@@ -89,18 +91,14 @@ def _in_words(error: Exception, trainer: Trainer, begun: int, args: Arguments) -
             f"{last or 'none so far'}, is whole: go on with --resume_from_checkpoint auto"
         )
     if last is not None and step_of(last) > begun or os.environ.get("STONK_TRACEBACK"):
-        return None  # it did work with these settings: a fault of ours
+        return None  # it worked with these settings: a bug of ours
     resumes = begun and trainer.state.global_step <= begun
-    what = "going on from the checkpoint failed; is it of this recipe and model?" if resumes else f"step {step} failed"
+    what = "resuming from the checkpoint failed; is it of this recipe and model?" if resumes else f"step {step} failed"
     return in_one_line(what, error)
 
 
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
-
-
 def _advice(trainer: Trainer, args: Arguments) -> str:
-    """For the lengths this run has met: those of the batch that was too large are not known any more."""
+    """For the longest rows that the recipe allows: the lengths of the batch that was too large are not known."""
     prompt = trainer.args.max_length if args.trainer == "sft" else 512
     completion = getattr(trainer.args, "max_completion_length", None) or 1
     device = trainer.args.device.type
@@ -109,11 +107,6 @@ def _advice(trainer: Trainer, args: Arguments) -> str:
         return what_to_shrink(config, args, prompt or 1024, completion, trainer.args.world_size, device)
     except UserError as error:  # a model that cannot be estimated
         return f"lower per_device_train_batch_size and the lengths ({error})"
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """PyTorch's allocator on a CPU has no error class of its own."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 class StopSignals(TrainerCallback):
@@ -140,7 +133,7 @@ class StopSignals(TrainerCallback):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.caught = number
-        log.warning("%s: saving after this step; once more ends at once", signal.Signals(number).name)
+        log.warning("%s: saving after this step; a second signal ends the run at once", signal.Signals(number).name)
 
     def on_step_end(self, args, state, control, **kwargs):
         if args.world_size > 1:
@@ -153,22 +146,22 @@ class StopSignals(TrainerCallback):
 
 
 class Warnings(RunCallback):
-    """Each sign of trouble once, when it has held over `PATIENCE` logs in a row: what it means and what to try."""
+    """Reports each sign of trouble once, after `PATIENCE` logs in a row show it: what it means and what to try."""
 
     PATIENCE = 5
-    KEPT = ("said", "seen", "first_entropy")
+    KEPT = ("reported", "seen", "first_entropy")
 
-    # name: (whether a log shows it, what to say)
+    # name: (whether a log shows it, the warning)
     SIGNS = {
         "no reward": (
             lambda logs: logs.get("reward") == 0 and not logs.get("reward_std"),
             "every reward is 0: the model learns nothing. Look at completions in the run log (`stonk score --log`): "
-            "unreadable answers want a longer warm-up (stonk sft) or a larger max_completion_length",
+            "unreadable answers need a longer warm-up (stonk sft) or a larger max_completion_length",
         ),
         "no variance": (
             lambda logs: logs.get("frac_reward_zero_std", 0) >= 0.95 and logs.get("reward") != 0,
-            "in nearly every group all rewards are equal: nothing to learn from. Raise num_generations or temperature, "
-            "or set resample_groups",
+            "in nearly every group all rewards are equal, so there is nothing to learn. Raise num_generations or "
+            "temperature, or set resample_groups",
         ),
         "collapse": (
             lambda logs: 0 <= logs.get("entropy_share", 1) < 0.1,
@@ -188,7 +181,7 @@ class Warnings(RunCallback):
     }
 
     def __init__(self):
-        self.said: list[str] = []
+        self.reported: list[str] = []
         self.seen: dict[str, int] = {}
         self.first_entropy: float | None = None
 
@@ -203,6 +196,6 @@ class Warnings(RunCallback):
             logs["completions/clipped_ratio"] = 0  # a fixed horizon: every sample has all its tokens
         for name, (shows, text) in self.SIGNS.items():
             self.seen[name] = self.seen.get(name, 0) + 1 if shows(logs) else 0
-            if self.seen[name] == self.PATIENCE and name not in self.said:
-                self.said.append(name)
+            if self.seen[name] == self.PATIENCE and name not in self.reported:
+                self.reported.append(name)
                 log.warning("warning at step %d: %s", state.global_step, text)

@@ -66,7 +66,7 @@ class Milestone(CompletionCallback):
         means = self.task.milestone(records) if records else {}
         if not means:
             return
-        self.evaluations.append({"step": state.global_step, "completions": len(records), "means": means})
+        self.evaluations.append({"step": state.global_step, "completions": len(records), **means})
         recent = self.evaluations[-self.run.milestone_evaluations :]
         if self.reached or len(recent) < self.run.milestone_evaluations or self._missing(recent):
             return
@@ -97,14 +97,14 @@ class Milestone(CompletionCallback):
         log.info("milestone %s", self.outcome["reason"])
 
     def _thresholds(self) -> dict[str, float]:
-        return {name: getattr(self.task.args, f"milestone_{name}") for name in self.evaluations[-1]["means"]}
+        return {name: getattr(self.task.args, f"milestone_{name}") for name in _means(self.evaluations[-1])}
 
     def _missing(self, recent: list[dict]) -> list[str]:
         """What keeps these evaluations from the milestone."""
         missing = [
             f"{name} above {threshold:g}"
             for name, threshold in self._thresholds().items()
-            if not all(evaluation["means"][name] > threshold for evaluation in recent)
+            if not all(evaluation[name] > threshold for evaluation in recent)
         ]
         if not self._loss_std() < self.run.milestone_loss_std:
             missing.append(f"a steady loss (standard deviation below {self.run.milestone_loss_std:g})")
@@ -116,6 +116,10 @@ class Milestone(CompletionCallback):
         return statistics.pstdev(self.losses) if self.losses else math.inf
 
 
+def _means(evaluation: dict) -> dict[str, float]:
+    return {name: value for name, value in evaluation.items() if name not in ("step", "completions")}
+
+
 def _sentence(evaluation: dict) -> str:
-    told = ", ".join(f"{name} {mean:.2f}" for name, mean in evaluation["means"].items())
-    return f"validation {told} over {evaluation['completions']} completions"
+    means = ", ".join(f"{name} {mean:.2f}" for name, mean in _means(evaluation).items())
+    return f"validation {means} over {evaluation['completions']} completions"

@@ -27,9 +27,9 @@ from stonk_trainer.training.callbacks import CompletionCallback, RunCallback
 
 
 class ResumableTrainer(Trainer):
-    """Before a trainer of TRL in the bases of a class: whole checkpoints, exact resumption, no step with NaN."""
+    """A mixin, placed before a trainer of TRL: whole checkpoints, exact resumption, no step with NaN."""
 
-    _writing: Path | None = None  # where the checkpoint being written lies
+    _writing: Path | None = None  # folder of the checkpoint that is being written
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -82,7 +82,7 @@ class ResumableTrainer(Trainer):
             super()._run_epoch(*args, **kwargs)
 
     def extra_state(self) -> dict:
-        """What of this rank a checkpoint of Transformers does not hold: numbers, texts, tensors, and lists of these."""
+        """The state of this rank that Transformers does not save: numbers, texts, tensors, and lists of these."""
         return {
             "metrics": {
                 mode: {key: [float(value) for value in values] for key, values in metrics.items()}
@@ -99,7 +99,7 @@ class ResumableTrainer(Trainer):
         }
 
     def load_extra_state(self, state: dict) -> None:
-        """Take up what `extra_state` kept."""
+        """Restore what `extra_state` returned."""
         for mode, metrics in state["metrics"].items():
             for key, values in metrics.items():
                 self._metrics[mode][key] = values
@@ -138,8 +138,8 @@ class ResumableTrainer(Trainer):
         last = next(iter(checkpoints.checkpoints(self.args.output_dir)), None)
         if not self.state.global_step and what == "loss":
             raise UserError(
-                f"step {step}: the loss is {value} before anything was learnt: the model's weights or a setting of the "
-                f"loss are at fault; the batch is saved in {path} (torch.load)"
+                f"step {step}: the loss is {value} before anything was learnt: check the model's weights and the "
+                f"settings of the loss; the batch is saved in {path} (torch.load)"
             )
         raise UserError(
             f"step {step}: the {what} is {value}; nothing after the last checkpoint ({last or 'there is none'}) is "
@@ -153,7 +153,7 @@ class ResumableTrainer(Trainer):
 
 
 class _Restore(TrainerCallback):
-    """Brings a resumed trainer's own state back when Transformers has set up its."""
+    """Restores a resumed trainer's extra state once Transformers has restored its own."""
 
     def __init__(self, trainer: ResumableTrainer):
         self.trainer = trainer
@@ -172,8 +172,8 @@ def _not_saved(run: Path, step: int, error: Exception) -> str:
     reason = "no space is left there" if free < 1 else f"{' '.join(str(error).split())[:200]}; {free:.0f} MiB are free"
     kept = checkpoints.checkpoints(run)
     return (
-        f"checkpoint {step} could not be written to {run}: {reason}. Make room, or lower save_total_limit, and go on "
-        f"with --resume_from_checkpoint auto (whole: {kept[0].name if kept else 'none yet'})"
+        f"checkpoint {step} could not be written to {run}: {reason}. Free some space, or lower save_total_limit, and "
+        f"continue with --resume_from_checkpoint auto (whole: {kept[0].name if kept else 'none yet'})"
     )
 
 
@@ -197,8 +197,8 @@ class SmallVocabularySFTTrainer(SupervisedTrainer):
         inputs = {**inputs, "use_cache": False}
         loss, outputs = Trainer.compute_loss(self, model, inputs, True, num_items_in_batch)
         with torch.no_grad():
-            told = inputs["labels"][:, 1:]
-            right = (outputs.logits[:, :-1].argmax(-1) == told).sum() / (told != -100).sum()
+            labels = inputs["labels"][:, 1:]
+            right = (outputs.logits[:, :-1].argmax(-1) == labels).sum() / (labels != -100).sum()
             mode = "train" if self.model.training else "eval"
             self._metrics[mode]["mean_token_accuracy"].append(self.accelerator.gather(right).mean().item())
         return (loss, outputs) if return_outputs else loss

@@ -1,8 +1,8 @@
 """`run.json`: what a run did, written when it begins and again when it ends; check, report and card read it.
 
-command, trainer, task, stage (in words), model (that it started from), resumed_from, started and ended (local time;
-null while it runs), steps (made), data (by split, `task.DataSummary`), milestone (reached, and at which step or why
-not; null where none is judged), environment (versions, commit, seed, machine).
+command, trainer, task, stage (in words), rewards (names; none in SFT), model (that it started from), resumed_from,
+started and ended (local time; null while it runs), steps (made), data (by split, `task.DataSummary`), milestone
+(reached, and at which step or why not; null where none is judged), environment (versions, commit, seed, machine).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from stonk_trainer import __version__
 from stonk_trainer.errors import UserError
 from stonk_trainer.files import make_folder, write_json
 from stonk_trainer.recipe import Arguments
 from stonk_trainer.terminal import log_to
 from stonk_trainer.training.checkpoints import archive_previous_run
 from stonk_trainer.training.milestone import Milestone
+from stonk_trainer.version import __version__
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 
@@ -43,6 +43,7 @@ class RunRecord:
             "trainer": args.trainer,
             "task": args.task.name,
             "stage": args.task.stage(args.trainer),
+            "rewards": args.task.reward_names if args.trainer == "grpo" else [],
             "model": args.model.model_name_or_path,
             "resumed_from": resumed,
             "started": _now(),

@@ -143,14 +143,14 @@ def test_more_trials_deflate_more():
 
 
 def test_the_best_of_many_strategies_without_skill_is_seen_through():
-    """Of 50 random strategies the best looks good alone; told of the 50 trials, the ratio exceeds 0.95 rarely."""
+    """Of 50 random strategies the best looks good alone; given the 50 trials, the ratio exceeds 0.95 rarely."""
     rng = np.random.default_rng(1)
-    alone, told = 0, 0
+    alone, deflated = 0, 0
     for _ in range(200):
         best = max((rng.normal(0, 0.01, 250) for _ in range(50)), key=lambda net: net.mean() / net.std())
         alone += deflated_sharpe(best, 1) > 0.95
-        told += deflated_sharpe(best, 50) > 0.95
-    assert alone / 200 > 0.8 and told / 200 < 0.1
+        deflated += deflated_sharpe(best, 50) > 0.95
+    assert alone / 200 > 0.8 and deflated / 200 < 0.1
 
 
 def test_signals_come_from_directions():

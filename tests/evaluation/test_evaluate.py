@@ -198,13 +198,15 @@ def test_on_training_rows_there_are_no_baselines(tiny_model_folder, tmp_path, ca
     assert end.value.code == 2 and "nothing to judge" in capsys.readouterr().err
 
 
-def test_an_audit_goes_with_the_judgement_and_asks_each_model_again_without_names(tiny_model_folder, tmp_path, capsys):
+def test_an_audit_goes_with_the_judgement_and_each_model_answers_again_without_names(
+    tiny_model_folder, tmp_path, capsys
+):
     flags = ["--audit", "true", "--tickers", "KO", "XOM", "--temperature", "0"]
     summary = run([tiny_model_folder], tmp_path / "out", *flags)
     assert {finding["check"] for finding in summary["audit"]} >= {"label join", "next close", "future data"}
     assert not [finding for finding in summary["audit"] if finding["passed"] is False]
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.index("audit passed") < printed.index("24/24 answers")  # before the model is asked
+    assert printed.index("audit passed") < printed.index("24/24,")  # before the model answers
     assert "with names and dates minus without: accuracy" in printed
     hidden = run(
         [tiny_model_folder], tmp_path / "hidden", "--tickers", "KO", "XOM", "--temperature", "0", "--anonymise"

@@ -86,6 +86,7 @@ def test_a_summary_of_hand_computed_records():
 
 def test_few_days_give_no_interval():
     summary = summarise(RECORDS)
+    assert set(summary.pop("reward_components_ci95").values()) == {None}
     assert [key for key, value in summary.items() if key.endswith("_ci95") and value is not None] == []
 
 

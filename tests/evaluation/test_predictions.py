@@ -6,20 +6,20 @@ import pytest
 from stonk_trainer.errors import UserError
 from stonk_trainer.evaluation import predictions
 from stonk_trainer.recipe import load_recipe
-from stonk_trainer.tasks import stocks
+from stonk_trainer.tasks.stocks import Stocks, StocksArguments
 
 ANSWER = "The share is at its close.\nPrediction: {}\nConfidence: 60%"
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return list(stocks.rl_dataset(stocks.Arguments(tickers=["KO"], history_days=0), "test"))
+    return list(Stocks(StocksArguments(tickers=["KO"], history_days=0)).rl_dataset("test"))
 
 
 def saved(path):
     flags = ["--config", "stocks/demo/eval", "--tickers", "KO", "--predictions", str(path)]
-    task, args = load_recipe(flags, "eval")
-    return predictions.saved_records(str(path), task, args)
+    args = load_recipe(flags, "eval")
+    return predictions.saved_records(str(path), args.task, args)
 
 
 def jsonl(path, lines):
@@ -80,7 +80,7 @@ def test_days_outside_the_split_are_left_out(rows, tmp_path):
     [
         ([{"ticker": "KO", "date": "2004-01-05", "direction": "UP"}], "no row of the test split"),
         ([{"date": "2020-01-06", "direction": "UP"}], r"a\.jsonl:1: a forecast needs ticker and date"),
-        ([["KO", "2020-01-06", "UP"]], r"a\.jsonl:1: a forecast needs ticker and date"),
+        ([["KO", "2020-01-06", "UP"]], r"a\.jsonl, line 1 is a list, not a JSON object"),
         ([{"ticker": "KO", "date": "2020-01-06", "completion": 5}], "completion is int, not text"),
         ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP", "confidence": 10**400}], "must be numbers"),
         ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP", "model": "majority"}], "name of a baseline"),
@@ -95,7 +95,7 @@ def test_days_outside_the_split_are_left_out(rows, tmp_path):
         ([{"ticker": "KO", "date": "2020-01-06", "direction": "FLAT"}], "FLAT is not UP, DOWN"),
         ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP", "confidence": 63}], r"outside \[0, 1\]"),
         ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP", "confidence": "high"}], "must be numbers"),
-        ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP"}] * 2, r"a\.jsonl:2: a second forecast"),
+        ([{"ticker": "KO", "date": "2020-01-06", "direction": "UP"}] * 2, r"a\.jsonl:2: duplicate forecast"),
         ([], "is empty"),
     ],
 )
@@ -108,14 +108,14 @@ def test_a_missing_file_and_a_half_line_are_named(tmp_path):
     with pytest.raises(UserError, match="not found"):
         saved(tmp_path / "nowhere.jsonl")
     (tmp_path / "a.jsonl").write_text('{"ticker": "KO", "da')
-    with pytest.raises(UserError, match=r"a\.jsonl:1 is not JSON"):
+    with pytest.raises(UserError, match=r"a\.jsonl, line 1 is not JSON"):
         saved(tmp_path / "a.jsonl")
 
 
 @pytest.mark.parametrize(
     "content, words",
     [
-        ("ticker,date,direction\n".encode("utf-16"), "cannot be read"),
+        ("ticker,date,direction\n".encode("utf-16"), "not text in UTF-8"),
         (b"ticker,date,direction,confidence\nKO,2020-01-06,UP,0,6\n", r":2: more cells than the header"),
         (b"Ticker;Date;Direction\nKO;2020-01-06;UP\n", "columns ticker and date are needed .found: Ticker;Date"),
     ],

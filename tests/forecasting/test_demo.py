@@ -141,7 +141,7 @@ def test_an_answer_has_its_evidence_and_its_rewards_below(visit, speaker, width)
         choose_row(page)
         only(page, speaker)
         page.get_by_role("button", name="Generate").click()
-        page.get_by_text("answers that say so").wait_for(timeout=60_000)
+        page.get_by_text("answers that agree").wait_for(timeout=60_000)
         assert page.locator("td.grounded").first.inner_text() == "✓\xa0grounded"
         assert "malformed" in page.locator("td.false").first.inner_text()
         assert page.get_by_text("invented numbers in the thought: $12.00").first.is_visible()
@@ -152,7 +152,7 @@ def test_an_answer_has_its_evidence_and_its_rewards_below(visit, speaker, width)
         assert green == "rgb(11, 93, 42)" and red == "rgb(143, 29, 20)"
         assert "<script>document.title" in page.locator(".answer").last.inner_text()
         assert re.search(r"Rewards: accuracy [01]\.\d\d · .*total \d\.\d\d", page.locator("details").last.inner_text())
-        assert "UP +1.89%" in page.locator(".said").first.inner_text()
+        assert "UP +1.89%" in page.locator(".cells").first.inner_text()
 
 
 def test_the_embedded_model_writes_while_one_looks_on_and_two_models_stand_side_by_side(visit, speaker):
@@ -166,7 +166,7 @@ def test_the_embedded_model_writes_while_one_looks_on_and_two_models_stand_side_
         early = answer.inner_text()
         page.locator("h3:has-text('embedded') ~ table").wait_for(timeout=240_000)
         assert len(answer.inner_text()) > len(early)
-        page.get_by_text("answers that say so").nth(1).wait_for(timeout=60_000)
+        page.get_by_text("answers that agree").nth(1).wait_for(timeout=60_000)
         one, two = (page.locator(f"h3:has-text('{name}')").bounding_box() for name in ("embedded", speaker))
         assert one["y"] == two["y"] and one["x"] + one["width"] <= two["x"]
 
@@ -174,16 +174,16 @@ def test_the_embedded_model_writes_while_one_looks_on_and_two_models_stand_side_
 def test_stop_ends_the_models_work():
     import threading
 
-    from stonk_trainer.forecasting.page import _answers
     from stonk_trainer.forecasting.prediction import Predict, Predictor
+    from stonk_trainer.tasks.stocks.page import answers
 
     asked = Predict(model="embedded:smollm2-135m", dataset_name="embedded:sp500", tickers=["AAPL"], dtype="float32")
     with Predictor(asked.model, asked) as model:
         before = threading.active_count()
-        answers = _answers(model, model.rows(asked)[0], samples=2, temperature=1.0, seed=0)
-        next(answers)
+        html = answers(model, model.rows(asked)[0], samples=2, temperature=1.0, seed=0)
+        next(html)
         assert threading.active_count() == before + 1
-        answers.close()
+        html.close()
         for _ in range(600):
             if threading.active_count() == before:
                 break
@@ -202,7 +202,7 @@ def test_the_keyboard_is_enough(visit, speaker):
                 break
             page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        page.get_by_text("answers that say so").wait_for(timeout=60_000)
+        page.get_by_text("answers that agree").wait_for(timeout=60_000)
 
 
 def test_prices_are_uploaded_bad_ones_are_told_and_the_page_lives_on(visit, site, speaker, prices, tmp_path):
@@ -210,7 +210,7 @@ def test_prices_are_uploaded_bad_ones_are_told_and_the_page_lives_on(visit, site
         "words.csv": ("date,close\n2024-01-01,high\n", "close 'high' is not a number"),
         "other.csv": ("day,price\n2024-01-01,3\n", "has no column date and close"),
         "<b>x.csv": ("", "is empty"),
-        "zip.csv": ("PK\x03\x04\x00\xff", "cannot be read"),
+        "zip.csv": ("PK\x03\x04\x00\xff", "is not text in UTF-8"),
     }
     with visit() as page:
         only(page, speaker)
@@ -250,11 +250,11 @@ def test_a_fan_of_paths_is_drawn_beside_what_came(visit, width, prices):
         before = fan.get_attribute("src")
         assert "paths of BTC over 30 days" in fan.get_attribute("alt")
         slider = page.get_by_label("range slider for Day of the forecast")
-        day = page.get_by_text("what came later is not shown").inner_text()
+        day = page.get_by_text("the model does not see later days").inner_text()
         slider.focus()
         page.keyboard.press("End")
         page.wait_for_function("before => document.querySelector('img.fan').src != before", arg=before)
-        assert page.get_by_text("what came later is not shown").inner_text() > day
+        assert page.get_by_text("the model does not see later days").inner_text() > day
         upload(page, prices)
         page.get_by_text("599 days of MINE.csv").wait_for()
         page.get_by_role("button", name="Draw").click()
@@ -273,7 +273,7 @@ def test_what_the_page_cannot_be_made_of_is_said_in_one_line(speaker, capsys):
         for argv, told in (
             ([], "no model"),
             (["--models", "runs/none/best_model"], "not found"),
-            (["--models", speaker, speaker], "named twice"),
+            (["--models", speaker, speaker], "name each model once"),
             (["--models", speaker, "--port", "0"], "port: 0"),
             (["--models", speaker, "--recipe", "r1/grpo"], "stonk predict is for forecasts"),
             (["--models", speaker, "--port", str(taken.getsockname()[1])], "give another --port"),

@@ -172,7 +172,7 @@ def test_rows_come_through_a_pipe_and_forecasts_leave_through_one(tiny_model_fol
         with rows_file.open() as file:
             done = subprocess.run([*command, *FLAGS, "--format", form], stdin=file, capture_output=True, text=True)
         lines = done.stdout.splitlines()
-        assert done.returncode == 0 and "30/30 rows" in done.stderr and len(lines) == 30 + (form == "csv")
+        assert done.returncode == 0 and "rows: 30/30" in done.stderr and len(lines) == 30 + (form == "csv")
     assert lines[0].startswith("ticker,date,direction,confidence")
 
 
@@ -222,9 +222,9 @@ def test_what_cannot_be_forecast_is_said_in_one_line(
     broken = tmp_path / "broken.jsonl"
     model = ["--model", tiny_model_folder]
     for text, told in (
-        ("", "holds none"),
+        ("", "has none"),
         ("{", "line 1 is not JSON"),
-        ("[1]", "a row is a JSON object"),
+        ("[1]", "not a JSON object"),
         ('{"prompt": [], "next_return": "high"}', "next_return: 'high' is not a number"),
         ('{"facts": []}', "line 1: prompt is not a list of messages"),
         ('{"prompt": [{"role": "user", "content": "?"}], "facts": [1]}', "fact 1 must have exactly the keys"),
@@ -245,19 +245,19 @@ def test_what_cannot_be_forecast_is_said_in_one_line(
         ([*model, *csv, "--start", "2024-02-02", "--end", "2024-02-01"], "is after end"),
         (["--model", small_gpt_folder, *csv, "--top_p", "0.9"], "top_p: 0.9 is for language models"),
         ([*model, *csv, "--samples", "0"], "must be at least 1"),
-        ([*model, *csv, "--temperature", "0"], "must be above 0"),
-        ([*model, *csv, "--horizon", "5"], "forecasts the next trading day"),
+        ([*model, *csv, "--temperature", "0"], "above 0"),
+        ([*model, *csv, "--horizon", "5"], "one trading day ahead"),
         ([*model, *csv, "--out", tmp_path / "x.txt"], "name it .jsonl or .csv"),
         ([*model, *csv, "--resume", "true"], "give --out FILE.jsonl"),
         ([*model, *csv, "--recipe", "r1/grpo"], "stonk predict is for forecasts"),
-        ([*model, *csv, "--calibration", tmp_path / "none"], "calibration:"),
+        ([*model, *csv, "--calibration", tmp_path / "none"], "none cannot be read"),
         ([*model, *csv, "--sampels", "3"], "did you mean samples?"),
     ):
         assert told in refused(
             capsys, *argv, *([] if {"--recipe", small_gpt_folder} & set(argv) else ["--recipe", RECIPE])
         ), argv
     broken.write_text('{"model": "m", "date": "2024-01-01", "direction": "UP", "label": "UP", "confidence": "high"}')
-    assert "a confidence no number" in refused(capsys, *model, *csv, *FLAGS, "--calibration", broken)
+    assert "a confidence is not a number" in refused(capsys, *model, *csv, *FLAGS, "--calibration", broken)
     with pytest.raises(UserError, match="row 1: a row is a JSON object"):
         predict(tiny_model_folder, ["AAPL"], recipe=RECIPE)
 

@@ -139,7 +139,7 @@ def test_the_tokenizer_pads_on_the_left(tiny_model_folder):
 
 
 def test_stage_two_trains_nf4_weights_with_double_quantisation_through_a_small_lora():
-    _, args = load_recipe(["--config", "stocks/stage2", "--stage1_model", "some/model"], "grpo")
+    args = load_recipe(["--config", "stocks/stage2", "--stage1_model", "some/model"], "grpo")
     form = loading.training_form(args.model)
     quantisation = form["quantization_config"]
     assert quantisation.load_in_4bit is True
@@ -151,6 +151,6 @@ def test_stage_two_trains_nf4_weights_with_double_quantisation_through_a_small_l
 
 def test_the_demo_recipes_use_no_quantisation_and_full_fine_tuning_has_no_lora(tiny_model_folder):
     model = ["--model_name_or_path", str(tiny_model_folder)]
-    _, args = load_recipe(["--config", "stocks/demo/stage1", *model, "--use_peft", "false"], "grpo")
+    args = load_recipe(["--config", "stocks/demo/stage1", *model, "--use_peft", "false"], "grpo")
     assert loading.training_form(args.model) == {"peft_config": None, "quantization_config": None}
     assert loading.loading_options(args.model)["dtype"] == "bfloat16"

@@ -1,4 +1,4 @@
-"""`stonk check`: what it says of runs that can work, and that it finds what is wrong with those that cannot."""
+"""`stonk check`: what it reports about runs that can work, and that it finds the errors of those that cannot."""
 
 import json
 import re
@@ -23,11 +23,11 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_no_shipped_recipe_has_a_fault(name, stonk):
-    """Without a network and without the models of earlier stages: that is said, and is no fault."""
+def test_no_shipped_recipe_has_an_error(name, stonk):
+    """Without a network and without the models of earlier stages: that is reported, and is not an error."""
     model = ["--stage1_model", "Qwen/Qwen2.5-1.5B-Instruct"] if name == "stocks/stage2.yaml" else []
     text = stonk("check", name, *model)
-    assert "no fault found" in text and "\nwrong: " not in text
+    assert "no errors found" in text and "\nerror: " not in text
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def check_stage1(stonk, tiny_model_folder):
     return check
 
 
-def test_everything_about_a_grpo_run_is_said(check_stage1):
+def test_everything_about_a_grpo_run_is_reported(check_stage1):
     text = check_stage1("--max_steps", "7")
     assert "rewards: accuracy x 0.6, data_usage x 0.2, coherence x 0.2" in text
     assert "qwen2, 2 layers, " in text  # the model, from its config
-    assert "dropped 20 no next day within 7 days" in text and "train: 40 rows" in text
+    assert "20 no next day within 7 days" in text and "train: 40 rows" in text
     assert re.search(r"prompt tokens: median \d+, 95% below \d+, longest \d+; answers of at most 192", text)
     assert "<|im_start|>system" in text  # the prompt as the model sees it
     earned = {
@@ -50,7 +50,7 @@ def test_everything_about_a_grpo_run_is_said(check_stage1):
         for line in text.splitlines()
         if re.match(r"  (good|bad|empty) +[\d.]+ ", line)
     }
-    assert earned["good"] > 0.9 and earned["bad"] == earned["empty"] == 0  # it names what speaks against it, too
+    assert earned["good"] > 0.9 and earned["bad"] == earned["empty"] == 0
     assert "1 device x 4 x accumulation 2 = 8 answers, 2 prompts of 4 answers each" in text
     assert "20 steps an epoch; 7 steps in all" in text
     assert "GiB at its peak" in text and "disk: " in text
@@ -62,7 +62,7 @@ def test_the_loss_mask_of_an_sft_row_is_shown(stonk, tiny_model_folder):
     )
     learnt = text[text.index("⟦") + 1 : text.index("⟧")]
     assert learnt.startswith("<think>") and "Confidence:" in learnt and "Company:" not in learnt
-    share = re.search(r"(\d+) of (\d+) tokens are learnt", text)
+    share = re.search(r"(\d+) of (\d+) tokens are trained on", text)
     assert 0 < int(share[1]) < int(share[2])
 
 
@@ -70,7 +70,7 @@ def test_the_mask_that_is_shown_is_the_one_that_trains(tiny_model_folder, stonk,
     """Against the labels TRL's collator makes of the same row."""
     from stonk_trainer import sft
     from stonk_trainer.models import loading
-    from stonk_trainer.preflight import check
+    from stonk_trainer.preflight import sections
     from stonk_trainer.training import resumable
 
     seen = []
@@ -79,8 +79,8 @@ def test_the_mask_that_is_shown_is_the_one_that_trains(tiny_model_folder, stonk,
         seen.append({name: inputs[name].clone() for name in ("input_ids", "labels")})
         return plain(self, model, inputs, num_items_in_batch)
 
-    plain = resumable.CarefulTrainer.training_step
-    monkeypatch.setattr(resumable.CarefulTrainer, "training_step", training_step)
+    plain = resumable.ResumableTrainer.training_step
+    monkeypatch.setattr(resumable.ResumableTrainer, "training_step", training_step)
     flags = [
         "--config",
         "stocks/demo/warmup",
@@ -93,18 +93,18 @@ def test_the_mask_that_is_shown_is_the_one_that_trains(tiny_model_folder, stonk,
     ]
     flags += ["--max_steps", "1", "--max_length", "1024", "--dtype", "float32"]
     sft.main([*flags, "--out", str(tmp_path / "run")])
-    task, args = recipe.load_recipe([*flags, "--out", str(tmp_path / "other")], "sft")
-    row = task.sft_dataset(args.task, "train")[0]
-    ids, mask = check.learnt(args.train, row, loading.load_tokenizer(str(tiny_model_folder)))
+    args = recipe.load_recipe([*flags, "--out", str(tmp_path / "other")], "sft")
+    row = args.task.sft_dataset("train")[0]
+    ids, mask = sections.learnt(args.train, row, loading.load_tokenizer(str(tiny_model_folder)))
     assert seen[0]["input_ids"][0].tolist() == ids
     assert (seen[0]["labels"][0] != -100).tolist() == mask
 
 
-def test_doubts_are_said_and_are_no_fault(check_stage1):
+def test_warnings_are_not_errors(check_stage1):
     flags = "--max_steps 3 --save_steps 50 --warmup_steps 9 --stop_at_milestone true --eval_strategy no"
     text = check_stage1(*flags.split(), "--load_best_model_at_end", "false")
-    assert "save_steps 50 is more than the 3 steps" in text and "the learning rate is never reached" in text
-    assert "stop_at_milestone needs evaluations" in text and "no fault found" in text
+    assert "warning: save_steps 50 of 3 steps" in text and "the learning rate is never reached" in text
+    assert "stop_at_milestone needs evaluations" in text and "no errors found" in text
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_what_is_wrong_is_one_line_and_status_2(wrong, refused, tiny_model_folde
     [
         (["--lr", "1"], "which recipe"),
         (["no/such"], "recipe no/such not found"),
-        (["btc/codec"], "is a recipe of stonk codec train"),
-        (["stocks/demo/eval"], "is a recipe of stonk eval"),
+        (["btc/codec"], "which do not know codebook_size, patch_size, quantizer"),
+        (["stocks/demo/eval"], "is for recipes of stonk sft and stonk grpo"),
         (["stocks/demo/stage1", "--trainer", "dpo"], "--trainer: dpo"),
         (["stocks/demo/stage1", "--model", "runs/my/mistyped"], "model runs/my/mistyped not found"),
     ],
@@ -180,14 +180,14 @@ def test_nothing_is_written(check_stage1, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_faults_are_said_at_once(stonk, tiny_model_folder, tmp_path, capsys):
+def test_all_errors_are_reported_at_once(stonk, tiny_model_folder, tmp_path, capsys):
     broken = tmp_path / "broken"
     shutil.copytree(tiny_model_folder, broken)
     (broken / "tokenizer.json").write_text("{}")
     with pytest.raises(SystemExit):
         stonk("check", "stocks/demo/stage1", "--model", broken, "--tickers", "NOPE")
     said = capsys.readouterr()
-    assert "wrong: " in said.out and said.err.startswith("error: ")
+    assert "\nerror: " in said.out and said.err.startswith("error: ")
     assert "NOPE" in said.out + said.err and "tokenizer" in said.out + said.err
 
 

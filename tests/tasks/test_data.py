@@ -90,7 +90,7 @@ def test_a_day_without_a_close_is_left_out_and_counted_and_an_unknown_open_is_em
     frame = read_price_csv(tmp_path / "x.csv")
     assert list(frame["date"].astype(str)) == ["2020-01-02", "2020-01-04", "2020-01-05"]
     assert list(frame["open"].isna()) == [False, True, False]
-    assert "3 days, 2020-01-02 to 2020-01-05 (1 without a close left out)" in capsys.readouterr().out
+    assert "3 days, 2020-01-02 to 2020-01-05 (1 without a close skipped)" in capsys.readouterr().out
 
 
 def test_without_the_network_it_is_one_line_and_nothing_is_written(tmp_path):
@@ -151,7 +151,7 @@ def test_without_yfinance_the_extra_is_named(monkeypatch, tmp_path, capsys):
         (["../BTC"], "is not one ticker"),
         (["BTC-USD", "--start", "2020"], "--start: 2020 is not a day"),
         (["BTC-USD", "--end", "01.02.2020"], "--end: 01.02.2020 is not a day"),
-        (["BTC-USD", "--start", "2020-02-01", "--end", "2020-01-01"], "--start: 2020-02-01 lies after the last day"),
+        (["BTC-USD", "--start", "2020-02-01", "--end", "2020-01-01"], "--start: 2020-02-01 is after the last day"),
         (["BTC-USD", "--out", "."], "is a folder"),
     ],
 )

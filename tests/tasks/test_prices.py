@@ -178,7 +178,7 @@ def test_yahoos_null_rows_are_bad_rows(tmp_path):
     text = (
         "Date,Open,High,Low,Close,Adj Close,Volume\n2020-04-17,null,null,null,null,null,null\n2020-04-18,1,1,1,1,1,1\n"
     )
-    assert "line 2: close 'null' is not a number: mend or remove" in message(tmp_path, text)
+    assert "line 2: close 'null' is not a number: correct or remove" in message(tmp_path, text)
 
 
 @pytest.mark.parametrize("row", [",10,10", "Date,10,", "Close,BTC,BTC", ",nan,nan"])

@@ -140,7 +140,7 @@ def test_a_run_resumed_past_a_damaged_checkpoint_ends_as_one_that_was_not(whole,
     assert same_weights(out, whole["sft"])
     assert (out / ".previous_run" / last.name / "optimizer.pt").read_bytes() == b"torn"  # nothing is lost
     log = (out / "training.log").read_text()
-    assert f"{last.name} is damaged (optimizer.pt is not what was written): passed over" in log
+    assert f"{last.name} is damaged (optimizer.pt is not what was written): skipped" in log
 
 
 def test_a_run_started_anew_in_the_same_folder_moves_what_was_there(whole, tiny_model_folder, tmp_path):

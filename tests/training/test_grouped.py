@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.training.grouped import SharedPrefixGRPOTrainer, why_not
+from stonk_trainer.task import Task, TaskArguments
+from stonk_trainer.training.grouped import SharedPrefixGRPOTrainer, unsupported_reason
 from stonk_trainer.training.resumable import ScoredGRPOTrainer
 
 GROUP, PROMPTS = 4, 3
@@ -36,6 +37,15 @@ def random_model_folder(tmp_path_factory, tiny_tokenizer):
     model.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+class Silent(Task):
+    """A task that says nothing of its answers."""
+
+    REWARDS = ("any",)
+
+    def read(self, rows, completions):
+        return [{} for _ in rows]
 
 
 def reward(completions, **_):
@@ -67,7 +77,7 @@ def make(random_model_folder, tmp_path):
             processing_class=AutoTokenizer.from_pretrained(random_model_folder, padding_side="left"),
             reward_funcs=[reward],
             train_dataset=Dataset.from_dict({"prompt": texts}),
-            records=lambda rows, completions: [{} for _ in rows],
+            task=Silent(TaskArguments()),
             **peft,
             **(own or {}),
         )
@@ -219,16 +229,16 @@ def test_samples_have_trls_distribution(make, keys):
 def test_what_cannot_share_says_why_and_true_is_an_error(make, random_model_folder):
     model = AutoModelForCausalLM.from_pretrained(random_model_folder)
     args = make(ScoredGRPOTrainer).args
-    assert why_not(model, args) is None
+    assert unsupported_reason(model, args) is None
     model.config.layer_types = ["sliding_attention", "full_attention", "full_attention"]
-    assert "sliding_attention" in why_not(model, args)
+    assert "sliding_attention" in unsupported_reason(model, args)
     model.config.layer_types = None
     model._is_stateful = True
-    assert "recurrent" in why_not(model, args)
+    assert "recurrent" in unsupported_reason(model, args)
 
 
 def test_true_is_an_error_where_auto_falls_back(make, monkeypatch, caplog):
-    monkeypatch.setattr("stonk_trainer.training.grouped.why_not", lambda model, args: "a reason")
+    monkeypatch.setattr("stonk_trainer.training.grouped.unsupported_reason", lambda model, args: "a reason")
     with pytest.raises(UserError, match="shared_prefix: true cannot be done here: a reason"):
         make(SharedPrefixGRPOTrainer, own={"shared_prefix": "true"})
     assert not make(SharedPrefixGRPOTrainer, own={"shared_prefix": "auto"}).shares

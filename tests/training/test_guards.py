@@ -1,4 +1,4 @@
-"""What a run says of itself while it trains, and how it ends when it cannot go on."""
+"""Warnings of a run while it trains, and how it ends when it fails."""
 
 import json
 import logging
@@ -28,19 +28,19 @@ class Lines(logging.Handler):
 
 
 @pytest.fixture
-def said():
-    """What the callback says of a list of logs."""
+def reported():
+    """The warnings of the callback for a list of logs."""
 
-    def say(logs, callback=None):
-        callback, heard = callback or Warnings(), Lines()
+    def report(logs, callback=None):
+        callback, handler = callback or Warnings(), Lines()
         logger = logging.getLogger("stonk_trainer")
-        logger.handlers = [heard]
+        logger.handlers = [handler]
         for step, values in enumerate(logs):
             state = SimpleNamespace(is_world_process_zero=True, global_step=step + 1)
             callback.on_log(None, state, None, logs={"loss": 0.0, **values})
-        return heard.lines
+        return handler.lines
 
-    return say
+    return report
 
 
 SIGNS = {
@@ -52,29 +52,29 @@ SIGNS = {
 
 
 @pytest.mark.parametrize("text", SIGNS)
-def test_trouble_that_lasts_is_said_once_with_what_to_do(text, said):
+def test_trouble_that_lasts_is_reported_once_with_what_to_do(text, reported):
     bad, good = SIGNS[text]
-    lines = said([bad] * 30)
+    lines = reported([bad] * 30)
     assert len(lines) == 1 and text in lines[0] and re.search("[Rr]aise|[Ll]ower|longer", lines[0])
-    assert said([bad] * 4 + [good] + [bad] * 4) == []  # it passed
-    assert said([good] * 30) == []
+    assert reported([bad] * 4 + [good] + [bad] * 4) == []  # it passed
+    assert reported([good] * 30) == []
 
 
-def test_entropy_is_judged_by_where_it_started(said):
-    assert said([{"entropy": 0.02}] * 20) == []
-    assert "entropy is below a tenth" in said([{"entropy": 1.0}] + [{"entropy": 0.05}] * 5)[0]
+def test_entropy_is_judged_by_where_it_started(reported):
+    assert reported([{"entropy": 0.02}] * 20) == []
+    assert "entropy is below a tenth" in reported([{"entropy": 1.0}] + [{"entropy": 0.05}] * 5)[0]
 
 
-def test_a_resumed_run_does_not_say_it_again(said):
+def test_a_resumed_run_does_not_report_it_again(reported):
     first = Warnings()
-    said([{"kl": 3.0}] * 5, first)
+    reported([{"kl": 3.0}] * 5, first)
     resumed = Warnings()
     for name in Warnings.KEPT:
         setattr(resumed, name, getattr(first, name))
-    assert said([{"kl": 3.0}] * 20, resumed) == []
+    assert reported([{"kl": 3.0}] * 20, resumed) == []
 
 
-def test_a_run_whose_answers_earn_nothing_says_so(tiny_model_folder, tmp_path, stonk):
+def test_a_run_whose_answers_earn_nothing_warns_about_it(tiny_model_folder, tmp_path, stonk):
     """Through the real trainer: answers of one token cannot be read."""
     nothing = "--max_completion_length 1 --reward data_usage --reward_weights 1".split()
     out = stonk("grpo", *STAGE1, *nothing, "--model", tiny_model_folder, "--out", tmp_path / "run")

@@ -11,7 +11,7 @@ from trl import get_peft_config, get_quantization_config
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.recipe import load_recipe
-from stonk_trainer.training import memory
+from stonk_trainer.training import fake_passes, memory
 from stonk_trainer.training.grouped import share_prompts
 
 GIB = 2**30
@@ -24,7 +24,7 @@ def recipe(tiny_model_folder):
     def make(name="stocks/demo/warmup", **values):
         flags = [text for key, value in values.items() for text in (f"--{key}", str(value))]
         trainer = "sft" if name.endswith("warmup") else "grpo"
-        return load_recipe(["--config", name, "--model", str(tiny_model_folder), *flags], trainer)[1]
+        return load_recipe(["--config", name, "--model", str(tiny_model_folder), *flags], trainer)
 
     return make
 
@@ -152,15 +152,15 @@ def test_the_layers_keep_what_a_real_forward_pass_keeps(recipe, config, values):
     if args.train.gradient_checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
-    with memory._Live() as live, memory._autocast(args):
+    with fake_passes.Live() as live, fake_passes.autocast(args):
         ids = torch.zeros(4, 60, dtype=torch.long)
         mask = torch.ones_like(ids)
         mask[0, :3] = 0  # padded, as a batch of texts is
-        states = memory._backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        states = fake_passes.backbone(model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         del ids, mask
         kept = live.now
     assert states.requires_grad
-    assert memory._passes(config, args, 40, 20, False)[0] == pytest.approx(kept, rel=1e-3)
+    assert fake_passes.training_pass(config, args, 40, 20, False)[0] == pytest.approx(kept, rel=1e-3)
 
 
 def test_a_shared_prompt_is_kept_once(recipe, config, tiny_model_folder):
@@ -169,15 +169,15 @@ def test_a_shared_prompt_is_kept_once(recipe, config, tiny_model_folder):
     share_prompts(model.get_base_model())
     ids = torch.arange(4 * 60).view(4, 60)
     ids[:, :40] = ids[0, :40]
-    with memory._Live() as live:
-        states = memory._backbone(model)(
+    with fake_passes.Live() as live:
+        states = fake_passes.backbone(model)(
             input_ids=ids, attention_mask=torch.ones_like(ids), shared_prompt=40
         ).last_hidden_state
         kept = live.now
     assert states.requires_grad
-    shared, _ = memory._passes(config, args, 40, 20, True)
+    shared, _ = fake_passes.training_pass(config, args, 40, 20, True)
     assert shared == pytest.approx(kept, rel=0.03)
-    assert shared < 0.7 * memory._passes(config, args, 40, 20, False)[0]
+    assert shared < 0.7 * fake_passes.training_pass(config, args, 40, 20, False)[0]
 
 
 def test_the_cache_of_a_rollout_is_that_of_a_real_model(recipe, config, tiny_model_folder):

@@ -10,7 +10,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stonk_trainer import grpo, sft
-from stonk_trainer.training.callbacks import market_statistics
+from stonk_trainer.task import market_statistics
 
 SMALL = ["--dtype", "float32", "--max_steps", "2", "--logging_steps", "1", "--max_train_samples", "24"]
 SMALL += ["--max_eval_samples", "4", "--indicators", "change_1d", "sma_20", "--warmup_steps", "0"]
@@ -84,18 +84,18 @@ def stage2(tiny_adapter_folder, tmp_path_factory):
 
 
 def test_the_warmup_leaves_a_full_model_recipe_environment_and_log(warmup, tiny_model_folder, tiny_tokenizer):
-    assert {"best_model", "best_adapter", "recipe.yaml", "environment.json", "training.log"} <= {
+    assert {"best_model", "best_adapter", "recipe.yaml", "run.json", "training.log"} <= {
         path.name for path in warmup.iterdir()
     }
     assert weights_moved(load(tiny_model_folder), load(warmup / "best_model")) > 0
     assert AutoTokenizer.from_pretrained(warmup / "best_model").chat_template == tiny_tokenizer.chat_template
     recipe = yaml.safe_load((warmup / "recipe.yaml").read_text())
     assert (recipe["task"], recipe["max_steps"], recipe["max_length"]) == ("stocks", 2, 1024)
-    environment = json.loads((warmup / "environment.json").read_text())
+    environment = json.loads((warmup / "run.json").read_text())["environment"]
     assert environment["seed"] == 42 and environment["packages"]["trl"] and "commit" in environment
     assert [line["step"] for line in lines(warmup / "metrics.jsonl") if "loss" in line][-1] == 2
     log = (warmup / "training.log").read_text()
-    assert "train: 24 rows drawn" in log and "step 2/2  loss" in log and "saved" in log
+    assert "24 drawn" in log and "step 2/2  loss" in log and "saved" in log
 
 
 def test_the_warmup_learns(tiny_model_folder, tmp_path):
@@ -166,7 +166,7 @@ def test_every_log_of_the_trainer_is_a_line_of_the_metrics(stage1):
 
 
 def test_stage_one_trains_and_leaves_all_files(stage1, tiny_model_folder):
-    assert {"best_model", "best_adapter", "recipe.yaml", "environment.json", "training.log"} <= {
+    assert {"best_model", "best_adapter", "recipe.yaml", "run.json", "training.log"} <= {
         path.name for path in stage1.iterdir()
     }
     assert logged(stage1, 1, "grad_norm") > 0 and logged(stage1, 2, "grad_norm") > 0

@@ -9,130 +9,49 @@ and every model folder holds a copy of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.imports import Reward
-from stonk_trainer.recipe import check_day
-from stonk_trainer.task import ForecastArguments, Forecaster, ForecastTask, Row, SamplingConfig
+from stonk_trainer.task import CardResults, Forecaster, ForecastTask, Row, SamplingConfig, Table
+from stonk_trainer.tasks.btc.arguments import REWARDS, BtcArguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+    from stonk_trainer.forecasting.prediction import Predictor
     from stonk_trainer.tasks.btc.codec import Codec
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of sampled paths, in tables and pictures
-
-
-@dataclass
-class Market:
-    """Recipe keys that say which prices are read, and how dates split them."""
-
-    dataset_name: str = field(
-        default="embedded:markets",
-        metadata={
-            "help": "Daily prices: a CSV file (date, close) or a folder of them, embedded:markets (20 S&P 500 "
-            "companies, BTC, ETH, LTC) or one of these alone, such as embedded:BTC.",
-            "aliases": ["--csv"],
-        },
-    )
-    tickers: list[str] | None = field(default=None, metadata={"help": "Only these series; all when left out."})
-    train_end: str | None = field(
-        default=None, metadata={"help": "Last day training may see, YYYY-MM-DD; left out: the codec's."}
-    )
-    validation_end: str | None = field(
-        default=None, metadata={"help": "Last day of validation; left out: the codec's. Test is the rest."}
-    )
-
-    def __post_init__(self):
-        check_days(self.train_end, self.validation_end)
-
-
-def check_days(train_end: str | None, validation_end: str | None) -> None:
-    """Raise UserError for what is not a day, and for a validation that ends before training does."""
-    check_day("train_end", train_end)
-    check_day("validation_end", validation_end)
-    if train_end and validation_end and train_end >= validation_end:
-        raise UserError(f"validation_end: {validation_end} must come after train_end {train_end}")
-
-
-@dataclass
-class BtcArguments(ForecastArguments, Market):
-    """Recipe keys of the btc task in `stonk sft` and `stonk grpo`."""
-
-    data: str | None = field(
-        default=None,
-        metadata={
-            "help": "Text file of tokens, a series per line (stonk codec encode), to pretrain on instead of prices; "
-            "the last tenth of each series is held out."
-        },
-    )
-    codec: str | None = field(
-        default=None, metadata={"help": "The codec: a folder or a .pt file; left out: the one in the model's folder."}
-    )
-    context_len: int = field(default=128, metadata={"help": "Tokens of a training window, or before a sampled future."})
-    horizon: int = field(default=32, metadata={"help": "Tokens sampled in RL: exactly so many, no more, no fewer."})
-    reward: list[str] = field(
-        default_factory=lambda: ["token_acc"],
-        metadata={
-            "help": "Reward functions: token_acc, return_mse, crps, pnl, or an import path such as my_rewards:sharpe; "
-            "weigh several with reward_weights."
-        },
-    )
-    cost_bps: float = field(
-        default=5.0, metadata={"help": "pnl: cost of trading, in hundredths of a percent of the amount traded."}
-    )
-    context_step: int | None = field(
-        default=None,
-        metadata={"help": "Tokens from one window or context to the next; left out: half a window in SFT, 1 in RL."},
-    )
-    gpt_hidden_size: int = field(default=64, metadata={"help": "A new GPT: width."})
-    gpt_layers: int = field(default=3, metadata={"help": "A new GPT: layers."})
-    gpt_heads: int = field(default=4, metadata={"help": "A new GPT: attention heads, a divisor of the width."})
-    gpt_positions: int = field(default=1024, metadata={"help": "A new GPT: the longest sequence, context and future."})
-
-    def __post_init__(self):
-        ForecastArguments.__post_init__(self)
-        Market.__post_init__(self)
-        for name in ("context_len", "horizon", "context_step", "gpt_hidden_size", "gpt_layers", "gpt_heads"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} must be at least 1")
-        if self.cost_bps < 0:
-            raise UserError(f"cost_bps: {self.cost_bps} must be 0 or more")
-        if self.gpt_hidden_size % (2 * self.gpt_heads):
-            raise UserError(
-                f"gpt_heads: {self.gpt_heads} heads of an even size do not make up gpt_hidden_size "
-                f"{self.gpt_hidden_size}"
-            )
-        if self.gpt_positions < self.context_len + self.horizon:
-            raise UserError(
-                f"gpt_positions: {self.gpt_positions} is less than context_len {self.context_len} + horizon "
-                f"{self.horizon}"
-            )
 
 
 class Btc(ForecastTask):
     """Forecasts of price paths by a small GPT over market tokens."""
 
     Arguments = BtcArguments
-    REWARDS = ("token_acc", "return_mse", "crps", "pnl")
+    REWARDS = REWARDS
     UNSUPPORTED_COMMANDS = {
         "eval": "stonk eval judges answers in text: judge a GPT with `stonk forecast --evaluate true`"
     }
     SAMPLES = 200
     RECIPE = "btc/rl"
+    ABOUT = "It continues a series of market tokens; the codec in `codec/` turns daily returns into these and back."
+    LIMITS = (
+        "It knows past returns of one series and nothing else, and its codec rounds them.",
+        "It can draw no larger move than its codec's largest code.",
+    )
+    PIPELINE = "time-series-forecasting"
     args: BtcArguments
 
-    @property
+    @functools.cached_property
     def codec(self) -> Codec:
         """The codec of the run: the one its arguments name, or else the one in the folder of its model."""
         from stonk_trainer.tasks.btc.dataset import codec_of
 
-        return codec_of(self.args, self.model)
+        return codec_of(self.args, self.args.codec, self.model)
 
     # ------------------------------------------------------------------------------------------- training
 
@@ -151,9 +70,9 @@ class Btc(ForecastTask):
         return rows
 
     def rewards(self, names: Sequence[str]) -> list[Reward]:
-        from stonk_trainer.tasks.btc.rewards import reward_functions
+        from stonk_trainer.tasks.btc.rewards import trl_reward
 
-        return reward_functions(names, self.codec, self.args.horizon, self.args.cost_bps)
+        return [trl_reward(name, self.codec, self.args.horizon, self.args.cost_bps) for name in names]
 
     def proper_scores(self) -> list[str]:
         """`crps` is one."""
@@ -171,8 +90,7 @@ class Btc(ForecastTask):
         """The row, and the direction and size of the sampled path over the whole horizon."""
         from stonk_trainer.tasks.btc.dataset import record
 
-        codec = self.codec
-        return [record(codec, row, text) for row, text in zip(rows, completions, strict=True)]
+        return [record(self.codec, row, text) for row, text in zip(rows, completions, strict=True)]
 
     def trainer_settings(self, trainer: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """A sample is exactly `horizon` tokens without an end, which TRL would take for cut off and not learn from."""
@@ -193,11 +111,9 @@ class Btc(ForecastTask):
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, model: str) -> None:
         """The model's tokens must be the codec's."""
-        from stonk_trainer.tasks.btc.dataset import check_same_codec, check_tokenizer
+        from stonk_trainer.tasks.btc.dataset import check_codec_of_model
 
-        codec = self.codec
-        check_tokenizer(codec, tokenizer, model)
-        check_same_codec(codec, model)
+        check_codec_of_model(self.codec, tokenizer, model)
 
     def add_to_model(self, folder: Path) -> None:
         """The codec goes with every model: whoever has the folder can forecast."""
@@ -223,6 +139,13 @@ class Btc(ForecastTask):
         return RowForecaster(path, self.codec, self.args.context_len, sampling)
 
     @classmethod
+    def demo_tab(cls, models: Sequence[Predictor], max_rows: int) -> tuple[str, Callable[[], None]]:
+        """Fan charts of sampled paths."""
+        from stonk_trainer.tasks.btc.page import tab
+
+        return tab(models)
+
+    @classmethod
     def recognises(cls, model: Path) -> bool:
         """A GPT has its codec beside it."""
         return (model / "codec").is_dir()
@@ -231,3 +154,63 @@ class Btc(ForecastTask):
     def arguments_of_model(cls, model: Path) -> dict[str, Any]:
         """The copy of the codec in the model's folder, wherever the recipe's was."""
         return {"codec": None} if cls.recognises(model) else {}
+
+    # ------------------------------------------------------------------------------------------- model card
+
+    @classmethod
+    def card_usage(cls, repo_id: str) -> str:
+        """Through `stonk forecast`: no pipeline knows the codec."""
+        folder = repo_id.rpartition("/")[2]
+        return (
+            "With stonk_trainer and a CSV of daily prices (`date,close`):\n\n```bash\n"
+            f"hf download {repo_id} --local-dir {folder}\n"
+            f"stonk forecast --model {folder} --csv PRICES.csv --horizon 30 --paths 500\n```"
+        )
+
+    @classmethod
+    def card_dates(cls, recipe: Mapping[str, Any], model: Path) -> str:
+        """The boundaries in the codec."""
+        path = model / "codec" / "config.json"
+        config = json.loads(path.read_text()) if path.is_file() else {}
+        if not config.get("train_end"):
+            return ""
+        return (
+            f"Training ends {config['train_end']}, validation {config['validation_end']}; the test is what comes "
+            "after. The codec's days end there too."
+        )
+
+    @classmethod
+    def card_results(cls, folder: Path, model: Path) -> CardResults | None:
+        """What `stonk forecast --evaluate true` found (evaluation.json), beside the baselines."""
+        from stonk_trainer.evaluation.stats import interval_text
+        from stonk_trainer.evaluation.tables import find_model
+
+        path = folder / "evaluation.json"
+        found = json.loads(path.read_text()) if path.is_file() else {"models": {}}
+        folders = {path: name for name, path in found["models"].items()}
+        key = find_model(folders, model)
+        if key is None:
+            return None
+
+        def text(estimate: dict[str, Any] | None, digits: int) -> str:
+            if estimate is None:
+                return "–"
+            between = interval_text(estimate["ci95"], 1, digits, missing="")
+            return f"{estimate['value']:.{digits}f}" + (f" [{between}]" if between else "")
+
+        others, tables, metrics = set(folders.values()) - {folders[key]}, [], []
+        header = ["", "CRPS", f"minus {found['judgement']['reference']}", "in the 90% band"]
+        for horizon in found["judgement"]["horizons"]:
+            data = f"{found['series']}, {horizon['days']} day(s) ahead"
+            caption = (
+                f"{data}, from {horizon['origins']} days of test. CRPS in % points of log return, lower is better; "
+                "share of outcomes in the 90% band."
+            )
+            scores = {name: score for name, score in horizon["scores"].items() if name not in others}
+            rows = [
+                [name, text(score["crps"], 3), text(score["difference"], 3), text(score["coverage"]["90"], 2)]
+                for name, score in scores.items()
+            ]
+            tables.append(Table(caption, header, rows))
+            metrics.append((data, "crps", scores[folders[key]]["crps"]["value"]))
+        return CardResults(tables, metrics)

@@ -12,13 +12,14 @@ better on the validation dates.
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -45,35 +46,18 @@ class CodecConfig(PreTrainedConfig):
 
     model_type = "stonk_codec"
 
-    def __init__(
-        self,
-        patch_size: int = 1,
-        codebook_size: int = 64,
-        quantizer: str = "vq",
-        hidden_size: int = 48,
-        code_dim: int = 8,
-        num_blocks: int = 3,
-        kernel_size: int = 5,
-        train_end: str | None = None,
-        validation_end: str | None = None,
-        kmeans_centres: list[list[float]] | None = None,
-        codes_used: int | None = None,
-        perplexity: float | None = None,
-        **kwargs: Any,
-    ):
-        self.patch_size = patch_size
-        self.codebook_size = codebook_size
-        self.quantizer = quantizer
-        self.hidden_size = hidden_size
-        self.code_dim = code_dim
-        self.num_blocks = num_blocks
-        self.kernel_size = kernel_size
-        self.train_end = train_end
-        self.validation_end = validation_end
-        self.kmeans_centres = kmeans_centres
-        self.codes_used = codes_used
-        self.perplexity = perplexity
-        super().__init__(**kwargs)
+    patch_size: int = 1
+    codebook_size: int = 64
+    quantizer: str = "vq"
+    hidden_size: int = 48
+    code_dim: int = 8
+    num_blocks: int = 3
+    kernel_size: int = 5
+    train_end: str | None = None
+    validation_end: str | None = None
+    kmeans_centres: list[list[float]] | None = None
+    codes_used: int | None = None
+    perplexity: float | None = None
 
     @property
     def lead_in(self) -> int:
@@ -86,7 +70,7 @@ class CodecConfig(PreTrainedConfig):
 
 
 class CausalConv(nn.Conv1d):
-    """A convolution over time that sees the present and the past: zeros stand before the start."""
+    """A convolution over time that sees the present and the past, with zeros before the start."""
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         return super().forward(F.pad(x_BCT, (self.kernel_size[0] - 1, 0)))
@@ -215,22 +199,18 @@ def _quantizer(config: CodecConfig) -> FSQ | VectorQuantize:
 
 
 def fsq_levels(codebook_size: int) -> list[int]:
-    """Levels per dimension, as even as they come, whose product is the codebook size (Mentzer et al. 2023).
+    """Levels per dimension, few and as even as they come, whose product is the codebook size (Mentzer et al. 2023).
 
     Raises UserError when there are none: each must be 3 to 16.
     """
     for dimensions in range(1, 6):
-        levels, rest = [], codebook_size
-        for left in range(dimensions, 0, -1):
-            near = round(rest ** (1 / left))
-            fitting = [n for n in range(3, 17) if rest % n == 0]
-            if not fitting:
-                break
-            levels.append(min(fitting, key=lambda n: (abs(n - near), n)))
-            rest //= levels[-1]
-        if rest == 1 and len(levels) == dimensions:
-            return sorted(levels, reverse=True)
-    raise UserError(f"codebook_size: {codebook_size} is no product of levels from 3 to 16, as fsq needs: set 64 or 256")
+        choices = map(list, itertools.combinations_with_replacement(range(16, 2, -1), dimensions))
+        found = [levels for levels in choices if math.prod(levels) == codebook_size]
+        if found:
+            return min(found, key=lambda levels: levels[0] - levels[-1])
+    raise UserError(
+        f"codebook_size: {codebook_size} is not a product of levels from 3 to 16, as fsq needs: set 64 or 256"
+    )
 
 
 # ------------------------------------------------------------------------------------------------- loading
@@ -259,7 +239,7 @@ def load_codec(name: str | Path) -> Codec:
 
 
 def _first_line(error: Exception) -> str:
-    """The first line that says something: torch lists what is wrong with a state dict under a heading."""
+    """The first line of substance: torch lists what is wrong with a state dict under a heading."""
     first, *others = str(error).strip().split("\n")
     return others[0].strip() if others and first.endswith(":") else first
 
@@ -270,7 +250,7 @@ def _from_state_dict(path: Path) -> Codec:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is refused: it is no state dict of tensors, and reading more could run code"
+            f"{path} is refused: it is not a state dict of tensors, and reading more could run code"
         ) from error
     except Exception as error:  # a broken file ends torch.load in an error of any kind
         raise UserError(f"{path} cannot be read as a state dict: {_first_line(error)}") from error
@@ -278,25 +258,22 @@ def _from_state_dict(path: Path) -> Codec:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} holds no state dict (names and tensors)")
+        raise UserError(f"{path} is not a state dict (names and tensors)")
     weights = _by_place({name: value.detach().float() for name, value in content.items()}, path)
     config = _sizes(weights)
     codec = Codec(config)
     codec.set_codebook(weights.pop("codebook"), torch.ones(config.codebook_size))
     try:
-        codec.load_state_dict(weights, strict=False)
+        codec.load_state_dict(weights, strict=False)  # which lack the state of the quantiser alone
     except RuntimeError as error:
-        raise UserError(f"{path} is no VQ-VAE of the layout this codec has: {_first_line(error)}") from error
-    absent = [name for name in codec.state_dict() if name not in weights and not name.startswith("quantizer.")]
-    if absent:
-        raise UserError(f"{path} lacks weights of a VQ-VAE of this layout: {', '.join(absent[:4])}")
+        raise UserError(f"{path} is not a VQ-VAE of this codec's layout: {_first_line(error)}") from error
     return codec.eval()
 
 
 def _by_place(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The weights under this codec's names, told by their shapes and order: whatever the file calls them.
+    """The weights under this codec's names, recognised by shape and order, whatever the file calls them.
 
-    Convolutions are the tensors with three dimensions that are no codebook; each bias follows its weight.
+    Convolutions are the tensors with three dimensions that are not a codebook; a bias has the name of its weight.
     """
     is_book = re.compile(r"codebook|embed")
     convolutions = [name for name, value in state.items() if value.ndim == 3 and not is_book.search(name)]
@@ -306,11 +283,9 @@ def _by_place(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
             f"{path} has {len(convolutions)} convolutions: a VQ-VAE of this layout has 6, and 4 more per residual block"
         )
 
-    def names(part: str, first: str, second: str, last: str) -> list[str]:
-        inner = [f"{part}.blocks.{i}.{name}" for i in range(blocks) for name in ("conv", "out")]
-        return [f"{part}.{first}", *([f"{part}.{second}"] if second else []), *inner, *last.split()]
-
-    ours = names("encoder", "conv", "patch", "encoder.out") + names("decoder", "conv", "", "decoder.patch decoder.out")
+    inner = [f"blocks.{i}.{name}" for i in range(blocks) for name in ("conv", "out")]
+    ours = [f"encoder.{name}" for name in ("conv", "patch", *inner, "out")]
+    ours += [f"decoder.{name}" for name in ("conv", *inner, "patch", "out")]
     code_dim = len(state[convolutions[2 + 2 * blocks]])
     weights = {"codebook": _codebook(state, [n for n in state if n not in convolutions], code_dim, path)}
     for target, source in zip(ours, convolutions, strict=True):
@@ -328,8 +303,8 @@ def _codebook(state: dict[str, Tensor], names: list[str], code_dim: int, path: P
         if book.ndim == 2 and code_dim in book.shape and min(book.shape) > 1 and "project" not in name:
             return book if book.shape[1] == code_dim else book.T
     raise UserError(
-        f"{path} holds no codebook: no matrix of codes with {code_dim} dimensions, as its encoder gives; an fsq codec, "
-        "whose levels stand in no weight, is given by its folder"
+        f"{path} has no codebook: no matrix of codes with {code_dim} dimensions, as its encoder gives; an fsq codec, "
+        "whose levels are not among its weights, is given by its folder"
     )
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from stonk_trainer.errors import UserError
-from stonk_trainer.files import make_folder
-from stonk_trainer.recipe import load_command
-from stonk_trainer.tasks.btc import Market
+from stonk_trainer.files import make_folder, whole, write_json
+from stonk_trainer.options import option
+from stonk_trainer.recipe import check_ranges, load_command
+from stonk_trainer.tasks.btc.arguments import Market
 from stonk_trainer.terminal import log, start_log
 
 if TYPE_CHECKING:
@@ -50,31 +48,28 @@ def main(argv: Sequence[str]) -> None:
 class Training(Market):
     """Train a codec: a VQ-VAE from daily returns to tokens and back."""
 
-    output_dir: str = field(default="runs/btc/codec", metadata={"help": "Folder of the codec."})
-    patch_size: int = field(default=1, metadata={"help": "Days per token."})
-    codebook_size: int = field(default=64, metadata={"help": "Codes: log2 of it, divided by patch_size, bits per day."})
-    quantizer: Literal["vq", "fsq", "kmeans"] = field(
-        default="vq",
-        metadata={"help": "vq: a learnt codebook. fsq: a fixed grid. kmeans: the baseline, without a network."},
+    output_dir: str = option("runs/btc/codec", "Folder of the codec.")
+    patch_size: int = option(1, "Days per token.")
+    codebook_size: int = option(64, "Codes: log2 of it, divided by patch_size, bits per day.")
+    quantizer: Literal["vq", "fsq", "kmeans"] = option(
+        "vq", "vq: a learnt codebook. fsq: a fixed grid. kmeans: the baseline, without a network."
     )
-    hidden_size: int = field(default=48, metadata={"help": "Channels of the convolutions."})
-    code_dim: int = field(default=8, metadata={"help": "Dimensions of a code; at least patch_size."})
-    num_blocks: int = field(default=3, metadata={"help": "Residual blocks, in the encoder and in the decoder."})
-    kernel_size: int = field(default=5, metadata={"help": "Days, then patches, that a convolution sees."})
-    steps: int = field(default=1000, metadata={"help": "Optimiser steps."})
-    learning_rate: float = field(default=2e-4, metadata={"help": "Highest learning rate."})
-    batch_size: int = field(default=16, metadata={"help": "Stretches of up to 256 days per step."})
-    seed: int = field(default=42, metadata={"help": "Seed of k-means, weights and batches."})
+    hidden_size: int = option(48, "Channels of the convolutions.")
+    code_dim: int = option(8, "Dimensions of a code; at least patch_size.")
+    num_blocks: int = option(3, "Residual blocks, in the encoder and in the decoder.")
+    kernel_size: int = option(5, "Days, then patches, that a convolution sees.")
+    steps: int = option(1000, "Optimiser steps.")
+    learning_rate: float = option(2e-4, "Highest learning rate.")
+    batch_size: int = option(16, "Stretches of up to 256 days per step.")
+    seed: int = option(42, "Seed of k-means, weights and batches.")
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("patch_size", "hidden_size", "code_dim", "num_blocks", "kernel_size", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)} must be at least 1")
-        if self.codebook_size < 2:
-            raise UserError(f"codebook_size: {self.codebook_size} must be at least 2")
-        if self.steps < 0 or self.learning_rate <= 0:
-            raise UserError("steps must not be negative, and learning_rate above 0")
+        sizes = "patch_size hidden_size code_dim num_blocks kernel_size batch_size"
+        check_ranges(
+            self,
+            {"[1, inf)": sizes, "[2, inf)": "codebook_size", "[0, inf)": "steps seed", "(0, inf)": "learning_rate"},
+        )
         if self.code_dim < self.patch_size or self.hidden_size < self.patch_size:
             raise UserError(
                 f"patch_size: {self.patch_size} days do not fit code_dim {self.code_dim} or hidden_size "
@@ -90,32 +85,24 @@ def train_main(argv: list[str]) -> None:
     from stonk_trainer.tasks.btc.codec import CodecConfig
     from stonk_trainer.tasks.btc.codec_training import train_codec
     from stonk_trainer.tasks.btc.dataset import series_of
-    from stonk_trainer.tasks.btc.returns import part, scale_of
+    from stonk_trainer.tasks.btc.returns import returns_between, scale_of
 
     start_log()
     train, validation, left_out = [], [], []
     for series in series_of(run):
-        if len(part(series, until=run.train_end).returns) < max(30, run.patch_size):
+        known = returns_between(series, until=run.train_end)
+        if len(known) < max(30, run.patch_size):
             left_out.append(series.name)
             continue
         scale = scale_of(series, run.train_end)
-        train.append(part(series, until=run.train_end).returns / scale)
-        validation.append(part(series, after=run.train_end, until=run.validation_end).returns / scale)
+        train.append(known / scale)
+        validation.append(returns_between(series, after=run.train_end, until=run.validation_end) / scale)
     if left_out:
         log.warning("left out, with fewer than 30 days up to %s: %s", run.train_end, ", ".join(left_out))
     log.info("%d returns of %d series up to %s", sum(map(len, train)), len(train), run.train_end)
-    config = CodecConfig(
-        patch_size=run.patch_size,
-        codebook_size=run.codebook_size,
-        quantizer=run.quantizer,
-        hidden_size=run.hidden_size,
-        code_dim=run.code_dim,
-        num_blocks=run.num_blocks,
-        kernel_size=run.kernel_size,
-        train_end=run.train_end,
-        validation_end=run.validation_end,
-    )
-    if Path(run.output_dir).is_file():  # said before training, not after
+    sizes = {key.name: getattr(run, key.name) for key in fields(CodecConfig) if hasattr(run, key.name)}
+    config = CodecConfig(**sizes)
+    if Path(run.output_dir).is_file():  # reported before training, not after
         raise UserError(f"output_dir: {run.output_dir} is a file: give a folder")
     codec = train_codec(config, train, validation, run.steps, run.learning_rate, run.batch_size, run.seed)
     codec.save_pretrained(make_folder(run.output_dir, "output_dir"))
@@ -124,22 +111,19 @@ def train_main(argv: list[str]) -> None:
 
 @dataclass
 class _Use(Market):
-    codec: str = field(default="runs/btc/codec", metadata={"help": "The codec: a folder, or a .pt file."})
+    codec: str = option("runs/btc/codec", "The codec: a folder, or a .pt file.")
 
 
 @dataclass
 class Encoding(_Use):
     """Encode prices: one line of tokens per series."""
 
-    out: str = field(default="data/all_tokens.txt", metadata={"help": "File to write."})
-    split: Literal["train", "validation", "test", "all"] = field(
-        default="train", metadata={"help": "Which days; train is what a GPT may be pretrained on."}
+    out: str = option("data/all_tokens.txt", "File to write.")
+    split: Literal["train", "validation", "test", "all"] = option(
+        "train", "Which days; train is what a GPT may be pretrained on."
     )
-    mirrored: bool = field(default=False, metadata={"help": "Also each series upside down: as many falls as rises."})
-    scales: list[float] = field(
-        default_factory=lambda: [1.0],
-        metadata={"help": "Also calmer and wilder: returns times each of these. More to pretrain on."},
-    )
+    mirrored: bool = option(False, "Also each series upside down: as many falls as rises.")
+    scales: list[float] = option([1.0], "Also calmer and wilder: returns times each of these. More to pretrain on.")
 
     def __post_init__(self):
         super().__post_init__()
@@ -148,18 +132,15 @@ class Encoding(_Use):
 
 
 def _codec_and_series(run: _Use) -> tuple[Codec, list[Series]]:
-    from stonk_trainer.tasks.btc.codec import load_codec
-    from stonk_trainer.tasks.btc.dataset import series_of, with_dates
+    from stonk_trainer.tasks.btc.dataset import codec_of, series_of
 
-    codec = with_dates(load_codec(run.codec), run.codec, run.train_end, run.validation_end)
-    return codec, series_of(run)
+    return codec_of(run, run.codec, None), series_of(run)
 
 
 def encode_main(argv: list[str]) -> None:
     run = load_command(argv, "codec encode", Encoding, "--codec runs/btc/codec --out data/all_tokens.txt")
 
-    from stonk_trainer.tasks.btc.dataset import range_of
-    from stonk_trainer.tasks.btc.tokens import tokenise_all, write_tokens
+    from stonk_trainer.tasks.btc.tokens import range_of, tokenise_all, write_tokens
 
     start_log()
     codec, all_series = _codec_and_series(run)
@@ -179,13 +160,10 @@ def encode_main(argv: list[str]) -> None:
 class Decoding(_Use):
     """Decode a token file into log returns."""
 
-    data: str = field(default="data/all_tokens.txt", metadata={"help": "Tokens, a series per line."})
-    out: str = field(
-        default="data/decoded.csv", metadata={"help": "CSV to write: series (line of the file), day, log_return."}
-    )
-    scale: float = field(
-        default=1.0,
-        metadata={"help": "Standard deviation of the asset's daily log returns; 1: returns in units of their scale."},
+    data: str = option("data/all_tokens.txt", "Tokens, a series per line.")
+    out: str = option("data/decoded.csv", "CSV to write: series (line of the file), day, log_return.")
+    scale: float = option(
+        1.0, "Standard deviation of the asset's daily log returns; 1: returns in units of their scale."
     )
 
 
@@ -198,37 +176,28 @@ def decode_main(argv: list[str]) -> None:
     import torch
 
     from stonk_trainer.tasks.btc.codec import load_codec
-    from stonk_trainer.tasks.btc.tokens import read_tokens
+    from stonk_trainer.tasks.btc.tokens import output_file, read_tokens
 
     start_log()
     codec = load_codec(run.codec)
-    decoded = [
-        codec.decode(torch.from_numpy(tokens)[None])[0].double().numpy() * run.scale
-        for tokens in read_tokens(run.data, codec.config.codebook_size)
-    ]
-    frame = pd.DataFrame(
-        {
-            "series": np.repeat(np.arange(1, len(decoded) + 1), [len(d) for d in decoded]),
-            "day": np.concatenate([np.arange(1, len(d) + 1) for d in decoded]),
-            "log_return": np.concatenate(decoded),
-        }
-    )
-    if Path(run.out).is_dir():
-        raise UserError(f"out: {run.out} is a folder: give the name of a file")
-    frame.to_csv(make_folder(Path(run.out).parent, "out") / Path(run.out).name, index=False)
-    log.info("%d returns of %d series in %s", len(frame), len(decoded), run.out)
+    frames = []
+    for number, tokens in enumerate(read_tokens(run.data, codec.config.codebook_size), start=1):
+        decoded = codec.decode(torch.from_numpy(tokens)[None])[0].double().numpy() * run.scale
+        days = range(1, len(decoded) + 1)
+        frames.append(pd.DataFrame({"series": number, "day": days, "log_return": decoded}))
+    frame = pd.concat(frames)
+    with whole(output_file(run.out)) as file:
+        frame.to_csv(file, index=False)
+    log.info("%d returns of %d series in %s", len(frame), len(frames), run.out)
 
 
 @dataclass
 class Inspection(_Use):
     """Inspect a codec: what is lost, beside k-means at equal bits per day."""
 
-    dataset_name: str = field(
-        default="embedded:BTC",
-        metadata={"help": "Daily prices to look at: a CSV file or embedded:BTC.", "aliases": ["--csv"]},
-    )
-    output_dir: str = field(default="runs/btc/inspect", metadata={"help": "Folder for inspect.json and decoded.png."})
-    split: Literal["train", "validation", "test"] = field(default="test", metadata={"help": "Which days."})
+    dataset_name: str = option("embedded:BTC", "Daily prices to look at: a CSV file or embedded:BTC.", "--csv")
+    output_dir: str = option("runs/btc/inspect", "Folder for inspect.json and decoded.png.")
+    split: Literal["train", "validation", "test"] = option("test", "Which days.")
 
 
 def inspect_main(argv: list[str]) -> None:
@@ -245,6 +214,6 @@ def inspect_main(argv: list[str]) -> None:
     found = inspection.inspect(codec, series, run.split)
     inspection.print_inspection(found)
     folder = make_folder(run.output_dir, "output_dir")
-    (folder / "inspect.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_json(folder / "inspect.json", found)
     inspection.draw(codec, series, run.split, folder / "decoded.png")
     print(f"saved {folder}/inspect.json and decoded.png")

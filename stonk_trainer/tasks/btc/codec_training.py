@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.btc.codec import Codec, CodecConfig
 from stonk_trainer.terminal import log
 
-STRETCH = 256  # days of a training example
+EXAMPLE_DAYS = 256
 KMEANS_PATCHES = 60_000  # at most; more change the centres little and take long
 CHECKS = 12  # comparisons with the best so far
 
@@ -32,7 +32,7 @@ def train_codec(
     """A codec for these series of scaled returns (float arrays of days), the best on `validation`.
 
     It starts as the k-means quantiser; `steps` of AdamW on the squared error and the commitment loss follow (van den
-    Oord et al. 2017), the codes being moving averages of what they stand for, and unused ones being revived. With
+    Oord et al. 2017). Codes are moving averages of what they stand for; unused ones are revived. With
     `quantizer: kmeans`, or 0 steps, it stays k-means. Raises UserError when there is less data than codes, or none to
     validate on.
     """
@@ -51,7 +51,7 @@ def train_codec(
         )
     codec = Codec(config)
     codec.start_as_identity()
-    examples = stretches(train, config.patch_size)
+    examples = training_examples(train, config.patch_size)
     per_batch = batch_size * examples.shape[1] / config.patch_size
     centres = kmeans_centres(patches, config.codebook_size, seed)
     if config.quantizer != "fsq":
@@ -65,10 +65,9 @@ def train_codec(
     if learns:
         codec = _fit(codec, examples, validation, steps, learning_rate, batch_size)
     codec.config.kmeans_centres = centres.tolist()
-    codec.config.codes_used, entropy = usage(
-        np.concatenate([codec.encode(_whole(returns, config.patch_size))[0].numpy() for returns in train]),
-        config.codebook_size,
-    )
+    whole = [returns[len(returns) % config.patch_size :].astype(np.float32) for returns in train]
+    tokens = [codec.encode(torch.from_numpy(returns)[None])[0].numpy() for returns in whole]
+    codec.config.codes_used, entropy = usage(np.concatenate(tokens), config.codebook_size)
     codec.config.perplexity = 2**entropy
     return codec.eval()
 
@@ -80,18 +79,13 @@ def usage(tokens: np.ndarray, codebook_size: int) -> tuple[int, float]:
     return int((counts > 0).sum()), float(-(shares * np.log2(shares)).sum())
 
 
-def _whole(returns: np.ndarray, patch_size: int) -> Tensor:
-    """(1, T) the series without the oldest days that fill no patch."""
-    return torch.from_numpy(returns[len(returns) % patch_size :].astype(np.float32))[None]
-
-
 def _fit(
     codec: Codec, examples: Tensor, validation: Sequence[np.ndarray], steps: int, learning_rate: float, batch_size: int
 ) -> Codec:
     best, best_error = copy.deepcopy(codec), coding_error(codec, validation)
     log.info("as k-means: validation error %.4f of the variance", best_error)
     if codec.config.quantizer == "fsq":
-        best_error = math.inf  # its grid is no k-means: it has to be trained
+        best_error = math.inf  # its grid is not k-means: it has to be trained
     optimizer = torch.optim.AdamW(codec.parameters(), lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     for step in range(1, steps + 1):
@@ -114,15 +108,10 @@ def _fit(
     return best.eval()
 
 
-def stretches(series: Sequence[np.ndarray], patch_size: int) -> Tensor:
-    """(N, T) overlapping stretches of the series, from every day a patch may start at; T is a multiple of a patch.
-
-    A series shorter than the others' stretches shortens them all, down to one patch.
-    """
-    longest = max((len(returns) for returns in series), default=0)
-    days = min(STRETCH, longest) // patch_size * patch_size
-    if not days:
-        raise UserError(f"patch_size: no series has the {patch_size} days of one patch before train_end")
+def training_examples(series: Sequence[np.ndarray], patch_size: int) -> Tensor:
+    """(N, T) overlapping spans of the series, from every day a patch may start at; T, at most 256, is a multiple of a
+    patch, and no longer than the longest series."""
+    days = min(EXAMPLE_DAYS, max(map(len, series))) // patch_size * patch_size
     step = max(1, days // 4)
     step += (step % patch_size == 0) * (patch_size > 1)  # so that patches start at every phase
     cut = [returns[start : start + days] for returns in series for start in range(0, len(returns) - days + 1, step)]
@@ -131,12 +120,9 @@ def stretches(series: Sequence[np.ndarray], patch_size: int) -> Tensor:
 
 def all_patches(series: Sequence[np.ndarray], patch_size: int) -> np.ndarray:
     """(N, patch_size) float32: every run of `patch_size` days of every series."""
-    runs = [
-        np.lib.stride_tricks.sliding_window_view(returns, patch_size)
-        for returns in series
-        if len(returns) >= patch_size
-    ]
-    return np.concatenate(runs).astype(np.float32) if runs else np.empty((0, patch_size), np.float32)
+    long_enough = [returns for returns in series if len(returns) >= patch_size]
+    runs = [np.lib.stride_tricks.sliding_window_view(returns, patch_size) for returns in long_enough]
+    return np.concatenate([np.empty((0, patch_size)), *runs]).astype(np.float32)
 
 
 def kmeans_centres(patches: np.ndarray, codebook_size: int, seed: int) -> np.ndarray:
@@ -161,15 +147,10 @@ def coding_error(codec: Codec, series: Sequence[np.ndarray]) -> float:
     """
     patch = codec.config.patch_size
     wrong = total = 0.0
-    for returns in _phases(series, patch):
-        both = torch.from_numpy(np.stack([returns, -returns]).astype(np.float32))
-        wrong += float((codec.decode(codec.encode(both)) - both).square().sum())
-        total += float(both.square().sum())
-    return wrong / total if total else math.inf
-
-
-def _phases(series: Sequence[np.ndarray], patch_size: int) -> Iterator[np.ndarray]:
     for returns in series:
-        for start in range(min(patch_size, max(0, len(returns) - patch_size + 1))):
-            rest = returns[start:]
-            yield rest[: len(rest) // patch_size * patch_size]
+        for phase in range(min(patch, len(returns) - patch + 1)):
+            days = returns[phase : phase + (len(returns) - phase) // patch * patch]
+            both = torch.from_numpy(np.stack([days, -days]).astype(np.float32))
+            wrong += float((codec.decode(codec.encode(both)) - both).square().sum())
+            total += float(both.square().sum())
+    return wrong / total if total else math.inf

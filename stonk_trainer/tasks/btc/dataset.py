@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.task import DataSummary
-from stonk_trainer.tasks.btc import BtcArguments, Market, check_days
+from stonk_trainer.task import DataSummary, Row
+from stonk_trainer.tasks.btc.arguments import BtcArguments, Market, check_days
 from stonk_trainer.tasks.btc.codec import Codec, load_codec
 from stonk_trainer.tasks.btc.returns import EMBEDDED, Series, load_series, scale_before
 from stonk_trainer.tasks.btc.rewards import decode_futures
@@ -22,9 +22,9 @@ from stonk_trainer.tasks.btc.tokens import (
     TokenSeries,
     contexts,
     from_text,
+    range_of,
     read_tokens,
     scoring_windows,
-    split_range,
     to_text,
     tokenise_all,
     training_windows,
@@ -32,6 +32,7 @@ from stonk_trainer.tasks.btc.tokens import (
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -46,29 +47,24 @@ def series_of(market: Market) -> list[Series]:
     return load_series(name, market.tickers)
 
 
-def codec_of(args: BtcArguments, model: str | None) -> Codec:
-    """The codec a run uses: the one named, else the one in the folder of its model."""
-    inside = Path(model or "") / "codec"
-    if args.codec is None and not (inside / "config.json").is_file():
-        raise UserError(f"codec: {model or 'the model'} has none: give the folder or .pt file of a codec with --codec")
-    return _dated_codec(args.codec or str(inside), args.train_end, args.validation_end)
+# ---------------------------------------------------------------------------------------------------- the codec
 
 
-@lru_cache(maxsize=8)
-def _dated_codec(name: str, train_end: str | None, validation_end: str | None) -> Codec:
-    codec = load_codec(name)
-    return with_dates(codec, name, train_end, validation_end)
+def codec_of(market: Market, named: str | None, model: str | None) -> Codec:
+    """The codec that is named, or the one in the model's folder, with the dates that split the data.
 
+    The dates are the codec's own, or those of `market` where it has none.
 
-def with_dates(codec: Codec, name: str, train_end: str | None, validation_end: str | None) -> Codec:
-    """The codec with the dates that split the data: its own, or those of the recipe where it has none.
-
-    Raises UserError when there are none, or when the recipe's are others: what trains later must not see days that
-    an earlier stage held out, nor the other way round.
+    Raises:
+        UserError: there is no codec; there are no dates; or `market` has others than the codec: what trains later must
+            not see days that an earlier stage held out, nor the other way round.
     """
-    config = codec.config
-    for key, wanted in (("train_end", train_end), ("validation_end", validation_end)):
-        own = getattr(config, key)
+    name = named or str(Path(model or "") / "codec")
+    if named is None and not (Path(name) / "config.json").is_file():
+        raise UserError(f"codec: {model or 'the model'} has none: give the folder or .pt file of a codec with --codec")
+    codec = load_codec(name)
+    for key in ("train_end", "validation_end"):
+        own, wanted = getattr(codec.config, key), getattr(market, key)
         if own and wanted and own != wanted:
             raise UserError(
                 f"{key}: {wanted} is not the {own} that codec {name} was trained with; every stage uses the codec's "
@@ -76,41 +72,43 @@ def with_dates(codec: Codec, name: str, train_end: str | None, validation_end: s
             )
         if not (own or wanted):
             raise UserError(f"{key}: codec {name} does not say which days it has seen: give --{key} YYYY-MM-DD")
-        setattr(config, key, own or wanted)
-    check_days(config.train_end, config.validation_end)
+        setattr(codec.config, key, own or wanted)
+    check_days(codec.config.train_end, codec.config.validation_end)
     return codec
 
 
-def check_tokenizer(codec: Codec, tokenizer: Any, name: str) -> None:
-    """Raises UserError when a model's vocabulary is not this codec's codes and the special tokens."""
+def check_codec_of_model(codec: Codec, tokenizer: PreTrainedTokenizerBase, model: str) -> None:
+    """Raise UserError unless a model's vocabulary and the codec in its folder are this codec's.
+
+    With another codec its tokens would mean other returns; with other dates it would be judged on days that it was
+    trained on.
+    """
     codes = len(tokenizer) - len(SPECIALS)
     if codes != codec.config.codebook_size:
         raise UserError(
-            f"model {name} knows {codes} market tokens and the codec has {codec.config.codebook_size} codes: give the "
+            f"model {model} knows {codes} market tokens and the codec has {codec.config.codebook_size} codes: give the "
             "codec the model was trained with (a copy lies in its folder), or train a model on this codec's tokens"
         )
-
-
-def check_same_codec(codec: Codec, model: str | Path) -> None:
-    """Raise UserError when the copy in a model's folder is another codec: its tokens would mean other returns, or its
-    dates would let the model be judged on days it was trained on."""
     inside = Path(model) / "codec"
     if not (inside / "config.json").is_file():
         return
     before = load_codec(inside)
-    for name in ("train_end", "validation_end"):
-        theirs, ours = getattr(before.config, name), getattr(codec.config, name)
+    for key in ("train_end", "validation_end"):
+        theirs, ours = getattr(before.config, key), getattr(codec.config, key)
         if theirs != ours:
             raise UserError(
-                f"codec: its {name} is {ours}, and that of model {model} is {theirs}, which it was trained by: leave "
-                "--codec out, or train a model on this codec's tokens"
+                f"codec: its {key} is {ours}, and model {model} was trained with {theirs}: leave --codec out, or train "
+                "a model on this codec's tokens"
             )
     weights, own = before.state_dict(), codec.state_dict()
     if weights.keys() != own.keys() or not all(torch.equal(weights[name], own[name]) for name in own):
         raise UserError(
-            f"codec: model {model} was trained on the tokens of another codec, the one in its folder: its tokens mean "
-            "other returns here; leave --codec out, or train a model on this codec's tokens"
+            f"codec: model {model} was trained on the tokens of another codec, the one in its folder: leave --codec "
+            "out, or train a model on this codec's tokens"
         )
+
+
+# ---------------------------------------------------------------------------------------------------- training
 
 
 def sft_rows(args: BtcArguments, codec: Codec, split: str) -> Dataset:
@@ -120,14 +118,13 @@ def sft_rows(args: BtcArguments, codec: Codec, split: str) -> Dataset:
     if args.context_len < 2:
         raise UserError(f"context_len: a window of {args.context_len} token has none to predict: give at least 2")
     if args.data:
-        lines = read_tokens(args.data, codec.config.codebook_size)
-        cuts = [len(tokens) - int(HELD_OUT * len(tokens)) for tokens in lines]
-        ranges = [
-            (tokens, 0, cut) if split == "train" else (tokens, cut, len(tokens))
-            for tokens, cut in zip(lines, cuts, strict=True)
-        ]
+        ranges = []
+        for tokens in read_tokens(args.data, codec.config.codebook_size):
+            cut = len(tokens) - int(HELD_OUT * len(tokens))
+            ranges.append((tokens, 0, cut) if split == "train" else (tokens, cut, len(tokens)))
     else:
-        ranges = [(series.tokens, *range_of(series, codec, split)) for series in _tokenised(args, codec)]
+        all_series = tokenise_all(series_of(args), codec)
+        ranges = [(series.tokens, *range_of(series, codec, split)) for series in all_series]
     if split == "train":
         step = args.context_step or max(1, args.context_len // 2)
         rows = training_windows([tokens[first:end] for tokens, first, end in ranges], args.context_len, step)
@@ -136,27 +133,21 @@ def sft_rows(args: BtcArguments, codec: Codec, split: str) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def _tokenised(args: BtcArguments, codec: Codec) -> list[TokenSeries]:
-    return tokenise_all(series_of(args), codec)
-
-
-def range_of(series: TokenSeries, codec: Codec, split: str) -> tuple[int, int]:
-    return split_range(series.dates, split, codec.config.train_end, codec.config.validation_end)
-
-
 def rl_rows(args: BtcArguments, codec: Codec, split: str) -> tuple[Dataset, DataSummary]:
     """Contexts of `context_len` tokens with the `horizon` tokens after them, which lie whole in `split`."""
     from datasets import Dataset
 
-    rows = []
-    for series in _tokenised(args, codec):
+    rows, longest = [], 0
+    for series in tokenise_all(series_of(args), codec):
         first, end = range_of(series, codec, split)
+        longest = max(longest, end - first)
         for origin in contexts(first, end, args.context_len, args.horizon, args.context_step or 1):
-            rows.append(_row(series, origin, args.context_len, args.horizon))
+            rows.append(_rl_row(series, origin, args.context_len, args.horizon))
     if not rows:
         raise UserError(
             f"0 {split} contexts: a context of {args.context_len} tokens and a future of {args.horizon} fit in no "
-            f"series ({_span(args, codec, split)}): set a shorter --context-len or --horizon, or give more days"
+            f"series ({split} has {longest} tokens at most): set a shorter --context-len or --horizon, or give more "
+            "days"
         )
     in_split = len(rows)
     wanted = args.max_train_samples if split == "train" else args.max_eval_samples
@@ -169,75 +160,7 @@ def rl_rows(args: BtcArguments, codec: Codec, split: str) -> tuple[Dataset, Data
     return Dataset.from_list(rows), summary
 
 
-def rows_to_forecast(
-    args: BtcArguments, codec: Codec, first: str | None, last: str | None, horizon: int = 1
-) -> list[dict[str, Any]]:
-    """Rows of the days from `first` to `last` (ISO days, None: no bound); each series' last day when both are None.
-
-    prompt (the tokens up to that day's close, at most `context_len`), scale, ticker, date, base_rate_up (share of the
-    spans of `horizon` days up to that day that rose; 0.5 before any), and label and next_return of the next `horizon`
-    days, None where they are not known. Raises UserError when there is no such day.
-    """
-    rows = []
-    for series in series_of(args):
-        low = np.searchsorted(series.dates, np.datetime64(first)) if first else 0
-        high = np.searchsorted(series.dates, np.datetime64(last), side="right") if last else len(series.dates)
-        if first is None and last is None:
-            low = len(series.dates) - 1
-        scale = scale_before(series, codec.config.train_end, max(int(low) - 1, 0))
-        tokens_of = Contexts(codec, series.returns, scale, args.context_len)
-        if low < high and str(series.dates[low]) <= str(codec.config.train_end):
-            log.warning(
-                "%s: the model has learnt from days up to %s: of these it shows what it remembers, no forecast",
-                series.name,
-                codec.config.train_end,
-            )
-        level = np.concatenate([[0.0], np.cumsum(series.returns)])
-        ups = np.cumsum(level[horizon:] > level[:-horizon])  # spans of `horizon` days that end by a day and rose
-        for day in range(low, high):
-            tokens = tokens_of.before(day + 1)
-            if not len(tokens):
-                continue  # the first days make up no patch
-            future = series.returns[day + 1 : day + 1 + horizon]
-            coming = float(future.sum()) if len(future) == horizon else None
-            rows.append(
-                {
-                    "prompt": to_text(tokens),
-                    "scale": scale,
-                    "ticker": series.name,
-                    "date": str(series.dates[day]),
-                    "base_rate_up": float(ups[day + 1 - horizon] / (day + 2 - horizon)) if day + 1 >= horizon else 0.5,
-                    "label": ("UP" if coming > 0 else "DOWN") if coming else None,
-                    "next_return": float(np.expm1(coming)) if coming else None,
-                }
-            )
-    if not rows:
-        raise UserError(
-            f"no day to forecast from {first or 'the first'} to {last or 'the last'} in {args.dataset_name}"
-        )
-    return rows
-
-
-def check_row(codec: Codec, row: dict[str, Any], where: str) -> dict[str, Any]:
-    """`row`, or a UserError when its prompt is no text of this codec's tokens, or its scale no number above 0."""
-    size, prompt = codec.config.codebook_size, row.get("prompt")
-    words = prompt.split() if isinstance(prompt, str) else []
-    if not words or not all(word.isascii() and word.isdigit() and int(word) < size for word in words):
-        raise UserError(f"{where}: prompt is no text of market tokens, numbers below {size} with spaces between")
-    scale = row.get("scale")
-    if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not 0 < scale < float("inf"):
-        raise UserError(f"{where}: scale: {scale!r} is no number above 0 (the standard deviation of daily returns)")
-    return row
-
-
-def _span(args: BtcArguments, codec: Codec, split: str) -> str:
-    config = codec.config
-    days = {"train": f"to {config.train_end}", "validation": f"{config.train_end} to {config.validation_end}"}
-    longest = max((np.diff(range_of(series, codec, split))[0] for series in _tokenised(args, codec)), default=0)
-    return f"{split} is {days.get(split, f'after {config.validation_end}')}: {longest} tokens at most"
-
-
-def _row(series: TokenSeries, origin: int, context_len: int, horizon: int) -> dict[str, Any]:
+def _rl_row(series: TokenSeries, origin: int, context_len: int, horizon: int) -> Row:
     future = series.returns[origin : origin + horizon].ravel()
     total = float(future.sum())
     return {
@@ -252,10 +175,82 @@ def _row(series: TokenSeries, origin: int, context_len: int, horizon: int) -> di
     }
 
 
-def record(codec: Codec, row: dict[str, Any], completion: str) -> dict[str, Any]:
+def record(codec: Codec, row: Row, completion: str) -> Row:
     """The row, and what the sampled path comes to: direction, and move as a fraction. One sample has no confidence."""
     context, sample = from_text(row["prompt"]), from_text(completion)
     days = decode_futures(codec, np.array([context]), np.array([sample]), np.array([row["scale"]]))
     move = float(np.expm1(days.sum()))
     known = {name: row[name] for name in ("ticker", "date", "label", "next_return")}
     return {**known, "direction": "UP" if move > 0 else "DOWN", "confidence": None, "move": abs(move)}
+
+
+# ---------------------------------------------------------------------------------------------------- forecasts
+
+
+def rows_to_forecast(
+    args: BtcArguments, codec: Codec, first: str | None, last: str | None, horizon: int = 1
+) -> list[Row]:
+    """Rows of the days from `first` to `last` (ISO days, None: no bound); each series' last day when both are None.
+
+    prompt (the tokens up to that day's close, at most `context_len`), scale, ticker, date, base_rate_up (share of the
+    spans of `horizon` days up to that day that rose; 0.5 before any), and `outcome` of the next `horizon` days. Raises
+    UserError when there is no such day.
+    """
+    rows = []
+    for series in series_of(args):
+        low = np.searchsorted(series.dates, np.datetime64(first)) if first else 0
+        high = np.searchsorted(series.dates, np.datetime64(last), side="right") if last else len(series.dates)
+        if first is None and last is None:
+            low = len(series.dates) - 1
+        scale = scale_before(series, codec.config.train_end, max(int(low) - 1, 0))
+        tokens_of = Contexts(codec, series.returns, scale, args.context_len)
+        if low < high:
+            warn_if_seen(series, series.dates[low], codec)
+        level = np.concatenate([[0.0], np.cumsum(series.returns)])
+        ups = np.cumsum(level[horizon:] > level[:-horizon])  # spans of `horizon` days that end by a day and rose
+        for day in range(low, high):
+            tokens = tokens_of.before(day + 1)
+            if not len(tokens):
+                continue  # the first days make up no patch
+            rows.append(
+                {
+                    "prompt": to_text(tokens),
+                    "scale": scale,
+                    "ticker": series.name,
+                    "date": str(series.dates[day]),
+                    "base_rate_up": float(ups[day + 1 - horizon] / (day + 2 - horizon)) if day + 1 >= horizon else 0.5,
+                    **outcome(series.returns[day + 1 :], horizon),
+                }
+            )
+    if not rows:
+        raise UserError(
+            f"no day to forecast from {first or 'the first'} to {last or 'the last'} in {args.dataset_name}"
+        )
+    return rows
+
+
+def outcome(future: np.ndarray | list[float], horizon: int) -> Row:
+    """label and next_return of the first `horizon` daily log returns; None where fewer are known or nothing moved."""
+    total = float(np.sum(future[:horizon]))
+    if len(future) < horizon or total == 0:
+        return {"label": None, "next_return": None}
+    return {"label": "UP" if total > 0 else "DOWN", "next_return": float(np.expm1(total))}
+
+
+def warn_if_seen(series: Series, last: np.datetime64, codec: Codec) -> None:
+    """Warn when the outcome of a forecast that knows the days up to `last` was in the training data."""
+    known = codec.config.train_end
+    if str(last) < known:
+        log.warning("%s: the model was trained on days up to %s: what it says of them is memory", series.name, known)
+
+
+def check_row(codec: Codec, row: Row, where: str) -> Row:
+    """`row`. Raises UserError unless its prompt is text of this codec's tokens, and its scale a number above 0."""
+    size, prompt = codec.config.codebook_size, row.get("prompt")
+    words = prompt.split() if isinstance(prompt, str) else []
+    if not words or not all(word.isascii() and word.isdigit() and int(word) < size for word in words):
+        raise UserError(f"{where}: prompt is not market tokens: numbers below {size} with spaces between")
+    scale = row.get("scale")
+    if not isinstance(scale, (int, float)) or isinstance(scale, bool) or not 0 < scale < math.inf:
+        raise UserError(f"{where}: scale: {scale!r} is not a number above 0 (the deviation of daily returns)")
+    return row

@@ -11,9 +11,9 @@ import torch
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.task import SamplingConfig
-from stonk_trainer.tasks.btc import QUANTILES
+from stonk_trainer.tasks.btc.arguments import QUANTILES
 from stonk_trainer.tasks.btc.codec import Codec
-from stonk_trainer.tasks.btc.dataset import check_same_codec, check_tokenizer
+from stonk_trainer.tasks.btc.dataset import check_codec_of_model, outcome
 from stonk_trainer.tasks.btc.gpt import load_gpt, next_token_log_probs, sample_paths
 from stonk_trainer.tasks.btc.returns import Series, scale_before
 from stonk_trainer.tasks.btc.rewards import decode_futures
@@ -32,16 +32,9 @@ class GPTForecaster:
     """
 
     def __init__(
-        self,
-        name: str,
-        model: PreTrainedModel,
-        codec: Codec,
-        returns: np.ndarray,
-        scale: float,
-        context_len: int,
+        self, name: str, model: PreTrainedModel, codec: Codec, returns: np.ndarray, scale: float, context_len: int
     ):
-        self.name = name
-        self.model, self.codec = model, codec
+        self.name, self.model, self.codec = name, model, codec
         self.scale, self.context_len = scale, context_len
         self.contexts = Contexts(codec, returns, scale, context_len)
 
@@ -55,8 +48,7 @@ class GPTForecaster:
 
     def one_day(self, origins: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:
         """samples_ON: `count` sampled returns of the day at each origin."""
-        codes = self.codec.config.codebook_size
-        patch = self.codec.config.patch_size
+        codes, patch = self.codec.config.codebook_size, self.codec.config.patch_size
         days_OK = self._first_days(origins)
         samples_ON = np.empty((len(origins), count))
         for phase in sorted({origin % patch for origin in origins}):
@@ -71,18 +63,15 @@ class GPTForecaster:
     def _first_days(self, origins: Sequence[int]) -> np.ndarray:
         """days_OK: the return of the day at each origin, were the next token k."""
         codes, patch = self.codec.config.codebook_size, self.codec.config.patch_size
-        every_code = np.arange(codes)[:, None]
-        step = max(1, AT_ONCE // codes)
-        days = []
-        for origin in origins:  # origins with the same number of tokens before them are decoded together
-            days.append(self.tokens_before(origin)[-self.codec.config.lead_in :])
+        before = [self.tokens_before(origin)[-self.codec.config.lead_in :] for origin in origins]
+        at_once = max(1, AT_ONCE // codes)
         days_OK = np.empty((len(origins), codes))
-        for length in {len(tokens) for tokens in days}:
-            same = [i for i, tokens in enumerate(days) if len(tokens) == length]
-            for start in range(0, len(same), step):
-                batch = same[start : start + step]
-                contexts = np.repeat(np.stack([days[i] for i in batch]), codes, axis=0)
-                samples = np.tile(every_code, (len(batch), 1))
+        for length in {len(tokens) for tokens in before}:  # those with as many tokens before them are decoded together
+            same = [i for i, tokens in enumerate(before) if len(tokens) == length]
+            for start in range(0, len(same), at_once):
+                batch = same[start : start + at_once]
+                contexts = np.repeat(np.stack([before[i] for i in batch]), codes, axis=0)
+                samples = np.tile(np.arange(codes)[:, None], (len(batch), 1))
                 decoded = decode_futures(self.codec, contexts, samples, np.full(len(samples), self.scale))
                 days_OK[batch] = decoded[:, -patch].reshape(len(batch), codes)
         return days_OK
@@ -92,17 +81,10 @@ class GPTForecaster:
     ) -> np.ndarray:
         """paths_NH: `count` sampled paths of the returns of the `horizon` days from the day at `origin` on."""
         context = self.tokens_before(origin)
-        patch = self.codec.config.patch_size
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        tokens = sample_paths(
-            self.model,
-            torch.from_numpy(context.copy())[None],
-            -(-horizon // patch),
-            count,
-            self.codec.config.codebook_size,
-            temperature,
-            generator,
-        )[0].numpy()
+        ahead, codes = -(-horizon // self.codec.config.patch_size), self.codec.config.codebook_size
+        context_1C = torch.from_numpy(context.copy())[None]
+        tokens = sample_paths(self.model, context_1C, ahead, count, codes, temperature, generator)[0].numpy()
         contexts_NC = np.tile(context, (count, 1))
         return decode_futures(self.codec, contexts_NC, tokens, np.full(count, self.scale))[:, :horizon]
 
@@ -111,14 +93,10 @@ class RowForecaster:
     """A GPT as `task.Forecaster`: what many sampled paths after a row's tokens come to."""
 
     def __init__(self, path: str | Path, codec: Codec, context_len: int, sampling: SamplingConfig):
-        from stonk_trainer.models.loading import load_tokenizer
-
         if sampling.top_p != 1:
             raise UserError(f"top_p: {sampling.top_p} is for language models: a GPT's paths keep all their spread")
-        self.model, self.codec, self.sampling = load_gpt(path), codec, sampling
-        self.context_len = context_len
-        check_tokenizer(codec, load_tokenizer(str(path)), str(path))
-        self._longest = self.model.config.max_position_embeddings
+        self.model = _load_model(path, codec)
+        self.codec, self.context_len, self.sampling = codec, context_len, sampling
 
     def forecasts(self, rows: Sequence[Mapping], on_token: Callable | None = None) -> list[dict[str, Any]]:
         """See `task.Forecaster`; over the return from the row's day to `horizon` days on. No path states a
@@ -129,7 +107,9 @@ class RowForecaster:
             same = [i for i, context in enumerate(contexts) if len(context) == length]
             returns_BN = self._returns(np.array([contexts[i] for i in same]), [rows[i] for i in same])
             for i, returns_N in zip(same, returns_BN, strict=True):
-                found[i] = _summary(returns_N) | self._outcome(rows[i])
+                found[i] = _summary(returns_N)
+                if "future_returns" in rows[i]:  # of the RL dataset, which has the outcome of another horizon
+                    found[i] |= outcome(rows[i]["future_returns"], self.sampling.horizon)
         return found
 
     def on(self, series: Series, origin: int) -> GPTForecaster:
@@ -137,39 +117,29 @@ class RowForecaster:
         scale = scale_before(series, str(self.codec.config.train_end), origin - 1)
         return GPTForecaster(series.name, self.model, self.codec, series.returns, scale, self.context_len)
 
-    def _outcome(self, row: Mapping) -> dict[str, Any]:
-        """What came over this forecast's horizon, for a row of the RL dataset, which tells what came over its own."""
-        if "future_returns" not in row:
-            return {}
-        total = sum(row["future_returns"][: self.sampling.horizon])
-        if len(row["future_returns"]) < self.sampling.horizon or not total:
-            return {"label": None, "next_return": None}
-        return {"label": "UP" if total > 0 else "DOWN", "next_return": float(np.expm1(total))}
-
     def _returns(self, contexts_BC: np.ndarray, rows: Sequence[Mapping]) -> np.ndarray:
         """(B, samples) simple returns over the horizon."""
-        tokens = -(-self.sampling.horizon // self.codec.config.patch_size)
-        if contexts_BC.shape[1] + tokens > self._longest:
+        sampling, codes = self.sampling, self.codec.config.codebook_size
+        tokens = -(-sampling.horizon // self.codec.config.patch_size)
+        longest = self.model.config.max_position_embeddings
+        if contexts_BC.shape[1] + tokens > longest:
             raise UserError(
-                f"a row of {contexts_BC.shape[1]} tokens and {tokens} to come do not fit in the {self._longest} "
-                "that the model can read: give a shorter --horizon, or rows of fewer tokens"
+                f"a row of {contexts_BC.shape[1]} tokens and {tokens} to come do not fit in the {longest} that the "
+                "model can read: give a shorter --horizon, or rows of fewer tokens"
             )
-        count = self.sampling.samples
-        shape = count, tokens
-        draws_BNH = np.stack(
-            [np.random.default_rng(self.sampling.seed_of(row["prompt"])).random(shape) for row in rows]
-        )
+        count = sampling.samples
+        draws = [np.random.default_rng(sampling.seed_of(row["prompt"])).random((count, tokens)) for row in rows]
+        draws_BNH, contexts = torch.from_numpy(np.stack(draws)), torch.from_numpy(contexts_BC)
         sampled_BNH = sample_paths(
-            self.model, torch.from_numpy(contexts_BC), tokens, count, self.codec.config.codebook_size,
-            self.sampling.temperature, draws_BNH=torch.from_numpy(draws_BNH),
-        )  # fmt: skip
+            self.model, contexts, tokens, count, codes, sampling.temperature, draws_BNH=draws_BNH
+        )
         # Few tokens have few futures: each is decoded once for the paths that share it.
         row_of = np.repeat(np.arange(len(rows)), count)[:, None]
         paths = np.concatenate([row_of, sampled_BNH.flatten(0, 1).numpy()], axis=1)
         distinct, which = np.unique(paths, axis=0, return_inverse=True)
         scales = np.array([row["scale"] for row in rows])[distinct[:, 0]]
         days = decode_futures(self.codec, contexts_BC[distinct[:, 0]], distinct[:, 1:], scales)
-        returns = np.expm1(days[:, : self.sampling.horizon].sum(axis=1))
+        returns = np.expm1(days[:, : sampling.horizon].sum(axis=1))
         return returns[which.reshape(-1)].reshape(len(rows), count)
 
 
@@ -192,12 +162,16 @@ def load_forecaster(
     folder: str | Path, codec: Codec, returns: np.ndarray, scale: float, context_len: int, name: str | None = None
 ) -> GPTForecaster:
     """The GPT in `folder`. Raises UserError when its tokens are not the codec's."""
-    from stonk_trainer.models.loading import load_tokenizer
-
-    model = load_gpt(folder)
-    check_tokenizer(codec, load_tokenizer(str(folder)), str(folder))
-    check_same_codec(codec, folder)
+    model = _load_model(folder, codec)
     longest = model.config.max_position_embeddings
     if context_len >= longest:
         raise UserError(f"context_len: {context_len} tokens leave no room in the {longest} that {folder} can read")
     return GPTForecaster(name or str(folder), model, codec, returns, scale, context_len)
+
+
+def _load_model(folder: str | Path, codec: Codec) -> PreTrainedModel:
+    from stonk_trainer.models.loading import load_tokenizer
+
+    model = load_gpt(folder)
+    check_codec_of_model(codec, load_tokenizer(str(folder)), str(folder))
+    return model

@@ -31,6 +31,7 @@ def new_gpt(
     from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
     tokenizer = make_tokenizer(codebook_size)
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -42,27 +43,19 @@ def new_gpt(
         head_dim=hidden_size // heads,
         max_position_embeddings=positions,
         tie_word_embeddings=False,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        **ids,
     )
     model = Qwen3ForCausalLM(config)
-    model.generation_config = GenerationConfig(
-        suppress_tokens=list(range(codebook_size, codebook_size + len(SPECIALS))),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    special = list(range(codebook_size, codebook_size + len(SPECIALS)))
+    model.generation_config = GenerationConfig(suppress_tokens=special, **ids)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def load_gpt(folder: str | Path) -> PreTrainedModel:
-    """A trained GPT, ready to sample. Raises UserError when the folder holds none."""
+    """A trained GPT, ready to sample. Raises UserError when it cannot be read."""
     from transformers import AutoModelForCausalLM
 
-    if not (Path(folder) / "config.json").is_file():
-        raise UserError(f"model {folder} not found: give the folder of a model, such as runs/btc/sft/best_model")
     try:
         with reading(folder):
             return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()

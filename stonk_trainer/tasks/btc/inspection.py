@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.codec_training import patch_error, usage
-from stonk_trainer.tasks.btc.dataset import range_of
-from stonk_trainer.tasks.btc.tokens import TokenSeries
+from stonk_trainer.tasks.btc.tokens import TokenSeries, range_of
+from stonk_trainer.terminal import make_console, plain_table
 
 PICTURE_DAYS = 250
 
 
 def decoded_returns(codec: Codec, series: TokenSeries) -> np.ndarray:
     """(n, patch_size) log returns of all tokens, decoded in their order."""
-    import torch
-
     days = codec.decode(torch.from_numpy(series.tokens)[None])[0].double().numpy()
     return days.reshape(series.returns.shape) * series.scale
 
@@ -78,31 +77,39 @@ def _moments(returns: np.ndarray) -> dict[str, float]:
 
 
 def print_inspection(found: dict[str, Any]) -> None:
-    share = found["codes_used"] / found["codes"]
-    kmeans = found["normalised_mse_kmeans"]
-    print(f"{found['series']}, {found['split']}: {found['days']} days at {found['bits_per_day']:g} bits per day")
-    print(f"  squared error / variance      {found['normalised_mse']:.4f}")
-    print(f"  k-means on the same data      {'not known' if kmeans is None else f'{kmeans:.4f}'}")
-    print(f"  same sign                     {found['sign_agreement']:.1%} of days")
-    print("training days")
-    print(f"  codes used                    {found['codes_used']} of {found['codes']} ({share:.0%})")
-    print(f"  perplexity                    {found['perplexity']:.1f} ({found['perplexity'] / found['codes']:.2f} K)")
+    """Print what `inspect` found as two tables."""
+    kmeans, codes = found["normalised_mse_kmeans"], found["codes"]
     here = f"{found['codes_used_here']} codes in {found['train_tokens']} tokens"
-    print(f"  of {found['series']:<27}{here}, {found['token_entropy_bits']:.2f} bits per token")
-    print(f"{'':<32}{'before':>10}{'after':>10}")
-    names = {
+    measures = {
+        "squared error / variance": f"{found['normalised_mse']:.4f}",
+        "k-means on the same data": "not known" if kmeans is None else f"{kmeans:.4f}",
+        "same sign": f"{found['sign_agreement']:.1%} of days",
+        "codes used in training": f"{found['codes_used']} of {codes} ({found['codes_used'] / codes:.0%})",
+        "perplexity in training": f"{found['perplexity']:.1f} ({found['perplexity'] / codes:.2f} K)",
+        f"of {found['series']}": f"{here}, {found['token_entropy_bits']:.2f} bits per token",
+    }
+    moments = {
         "sigma": "daily deviation, log return",
         "kurtosis": "excess kurtosis",
         "acf_abs_1": "autocorrelation of |r|, 1 day",
         "acf_abs_5": "autocorrelation of |r|, 5 days",
         "acf_abs_20": "autocorrelation of |r|, 20 days",
     }
-    for key, name in names.items():
-        print(f"  {name:<30}{found['before'][key]:>10.4f}{found['after'][key]:>10.4f}")
+    title = f"{found['series']}, {found['split']}: {found['days']} days at {found['bits_per_day']:g} bits per day"
+    console = make_console()
+    console.print(title)
+    table = plain_table("", "", narrow=True)
+    for name, text in measures.items():
+        table.add_row(name, text)
+    console.print(table)
+    table = plain_table("", "before", "after", numbers=("before", "after"), narrow=True)
+    for key, name in moments.items():
+        table.add_row(name, f"{found['before'][key]:.4f}", f"{found['after'][key]:.4f}")
+    console.print(table)
 
 
 def draw(codec: Codec, series: TokenSeries, split: str, path: Path) -> None:
-    """A picture of the last stretch of a split: daily returns in percent, and what is left of them after decoding."""
+    """A picture of the last days of a split: daily returns in percent, and what is left of them after decoding."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -120,7 +127,6 @@ def draw(codec: Codec, series: TokenSeries, split: str, path: Path) -> None:
     top.set_title(f"{series.name}, {split}: {codec.config.bits_per_day:g} bits per day", parse_math=False)
     top.legend(loc="upper left", ncols=2)
     bottom.plot(days, after - before, color="tab:red", linewidth=0.8)
-    bottom.set_ylabel("error (points)")
-    bottom.set_xlabel(f"trading days before {series.dates[end - 1]}")
+    bottom.set(ylabel="error (points)", xlabel=f"trading days before {series.dates[end - 1]}")
     figure.savefig(path, dpi=120)
     plt.close(figure)

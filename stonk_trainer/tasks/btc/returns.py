@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import logging
 from dataclasses import dataclass
-from datetime import date
 from importlib import resources
 from pathlib import Path
 
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 EMBEDDED = "embedded:markets"
 _ASSETS = ("sp500_closes.csv.gz", "crypto_closes.csv.gz")
 
-# Days from one close to the next: beyond the first number it is a gap and said, beyond the second an error. Markets
+# Days from one close to the next: beyond the first number a gap gives a warning, beyond the second an error. Markets
 # with weekends close for 5 days over holidays now and then, for 7 after 11 September 2001, for 11 at most (New Year in
 # Shanghai, the golden week of 2019 in Tokyo).
 _GAPS_EVERY_DAY = (1, 10)
@@ -41,16 +40,13 @@ class Series:
     first_close: float  # the close before the first return
 
 
-# ---------------------------------------------------------------------------------------------------- sources
-
-
 def load_series(source: str, tickers: list[str] | None = None) -> list[Series]:
     """The series of `source`: all, or those of `tickers` in that order when any are given.
 
     `source` is `embedded:markets` (20 S&P 500 companies, BTC, ETH and LTC), a CSV file as `read_price_csv` reads it (of
-    one ticker or several), or a folder of such files. Days that are missing are said in one warning per series; the
-    return across a gap counts as one step. Raises UserError for what cannot be read, a ticker that is not there or
-    stands in two files, a series of a single close, and a gap too long to be one step.
+    one ticker or several), or a folder of such files. Missing days are reported in one warning per series; the return
+    across a gap counts as one step. Raises UserError for what cannot be read, a ticker that is missing or is in two
+    files, a series of a single close, and a gap too long to be one step.
     """
     closes = _embedded_closes() if source == EMBEDDED else _closes_of_files(source)
     if tickers:
@@ -75,7 +71,7 @@ def _closes_of_files(source: str) -> dict[str, pd.Series]:
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
         if not files:
-            raise UserError(f"{source} holds no CSV file")
+            raise UserError(f"{source} has no CSV file")
     elif path.is_file():
         files = [path]
     else:
@@ -85,16 +81,13 @@ def _closes_of_files(source: str) -> dict[str, pd.Series]:
     for file in files:
         for name, frame in read_price_csv(file).groupby("ticker", sort=False):
             if name in closes:
-                raise UserError(f"{source}: {name} stands in {home[name].name} and in {file.name}: keep one of them")
+                raise UserError(f"{source}: {name} is in {home[name].name} and in {file.name}: keep one of them")
             closes[name], home[name] = frame.set_index("date")["close"].sort_index(), file
     return closes
 
 
 def _nearest_first(ticker: str, known: list[str]) -> str:
-    def likeness(name: str) -> float:
-        return difflib.SequenceMatcher(None, ticker.lower(), name.lower()).ratio()
-
-    nearest = sorted(known, key=likeness, reverse=True)
+    nearest = sorted(known, key=lambda name: -difflib.SequenceMatcher(None, ticker.lower(), name.lower()).ratio())
     return ", ".join(nearest[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
 
 
@@ -120,26 +113,16 @@ def _check_gaps(name: str, days: np.ndarray, source: str) -> None:
         )
     gaps = np.flatnonzero(steps > usual)
     if gaps.size:
-        first = gaps[0]
-        log.warning(
-            "%s: %d %s without a close, the first from %s to %s; the return across a gap counts as one step",
-            name,
-            gaps.size,
-            "gap" if gaps.size == 1 else "gaps",
-            days[first],
-            days[first + 1],
-        )
+        first, after = days[gaps[0]], days[gaps[0] + 1]
+        found = f"{gaps.size} gap{'s' * (gaps.size > 1)} without a close, the first from {first} to {after}"
+        log.warning("%s: %s; the return across a gap counts as one step", name, found)
 
 
-# ---------------------------------------------------------------------------------------------------- by date
-
-
-def part(series: Series, after: str | np.datetime64 | None = None, until: str | np.datetime64 | None = None) -> Series:
-    """The returns dated in (`after`, `until`], possibly none; None means no bound. Prices stay those of `series`."""
-    low = 0 if after is None else int(np.searchsorted(series.dates, _day(after), side="right"))
-    high = len(series.dates) if until is None else int(np.searchsorted(series.dates, _day(until), side="right"))
-    first_close = series.first_close * float(np.exp(series.returns[:low].sum()))
-    return Series(series.name, series.dates[low:high], series.returns[low:high], first_close)
+def returns_between(series: Series, after: str | None = None, until: str | np.datetime64 | None = None) -> np.ndarray:
+    """The returns dated in (`after`, `until`], possibly none; None: no bound."""
+    low = 0 if after is None else np.searchsorted(series.dates, np.datetime64(after), side="right")
+    high = len(series.dates) if until is None else np.searchsorted(series.dates, np.datetime64(until), side="right")
+    return series.returns[low:high]
 
 
 def scale_of(series: Series, train_end: str | np.datetime64) -> float:
@@ -147,13 +130,12 @@ def scale_of(series: Series, train_end: str | np.datetime64) -> float:
 
     Raises UserError when these are fewer than 30, or never change.
     """
-    train_end = _day(train_end)
-    returns = part(series, until=train_end).returns
+    returns = returns_between(series, until=train_end)
     if len(returns) < _MIN_RETURNS:
-        span = f"it runs from {series.dates[0]} to {series.dates[-1]}" if len(series.dates) else "it is empty"
         raise UserError(
-            f"{series.name} has {len(returns)} returns up to {train_end} ({span}), and its scale needs {_MIN_RETURNS}: "
-            "give earlier prices, a later end of training, or leave it out"
+            f"{series.name} has {len(returns)} returns up to {train_end} (it runs from {series.dates[0]} to "
+            f"{series.dates[-1]}), and its scale needs {_MIN_RETURNS}: give earlier prices, a later end of training, "
+            "or leave it out"
         )
     scale = float(np.std(returns, ddof=1))
     if not scale > 1e-12:  # equal returns differ by rounding
@@ -165,15 +147,5 @@ def scale_of(series: Series, train_end: str | np.datetime64) -> float:
 
 def scale_before(series: Series, train_end: str, day: int) -> float:
     """`scale_of` the training days; of the days up to the one at index `day` where a series has too few of those."""
-    if len(part(series, until=train_end).returns) >= _MIN_RETURNS:
-        return scale_of(series, train_end)
-    return scale_of(series, series.dates[day])
-
-
-def _day(value: str | np.datetime64) -> np.datetime64:
-    if isinstance(value, np.datetime64):
-        return value.astype("datetime64[D]")
-    try:
-        return np.datetime64(date.fromisoformat(value), "D")
-    except ValueError:
-        raise UserError(f"{value} is not a day (YYYY-MM-DD)") from None
+    enough = len(returns_between(series, until=train_end)) >= _MIN_RETURNS
+    return scale_of(series, train_end if enough else series.dates[day])

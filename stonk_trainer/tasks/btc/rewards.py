@@ -14,23 +14,21 @@ pnl          mean daily log return of holding what the path says: long on a day 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.imports import Reward
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.tokens import from_text
 
 
-def reward_functions(names: Sequence[str], codec: Codec, horizon: int, cost_bps: float) -> list[Callable]:
-    """TRL reward functions in the order of `names`."""
-    return [_for_trl(name, codec, horizon, cost_bps) for name in names]
+def trl_reward(name: str, codec: Codec, horizon: int, cost_bps: float) -> Reward:
+    """The reward of this name as TRL calls it; cost_bps: of trading, in hundredths of a percent."""
 
-
-def _for_trl(name: str, codec: Codec, horizon: int, cost_bps: float) -> Callable[..., list[float]]:
     def reward(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
         samples_BH = read_samples(completions, horizon)
         true_BH, true_BD = np.array(columns["future_tokens"]), np.array(columns["future_returns"])
@@ -54,15 +52,16 @@ def reward_values(
     true_BD: np.ndarray,
     groups: Sequence[str],
     cost_bps: float,
+    spread: float | None = None,
 ) -> dict[str, np.ndarray]:
     """By name, (B,) the rewards of sampled tokens and of the daily log returns they decode to.
 
-    groups: what each sample was drawn for, which crps needs to know.
+    groups: what each sample was drawn for, and spread: see `crps`.
     """
     functions = {
         "token_acc": lambda: token_accuracy(samples_BH, true_BH),
         "return_mse": lambda: return_mse(paths_BD, true_BD),
-        "crps": lambda: crps(paths_BD, true_BD, groups),
+        "crps": lambda: crps(paths_BD, true_BD, groups, spread),
         "pnl": lambda: profit(paths_BD, true_BD, cost_bps / 1e4),
     }
     return {name: functions[name]() for name in names}
@@ -74,8 +73,8 @@ def read_samples(completions: Sequence[str], horizon: int) -> np.ndarray:
     wrong = next((len(sample) for sample in samples if len(sample) != horizon), None)
     if wrong is not None:
         raise UserError(
-            f"a sample has {wrong} market tokens instead of {horizon}: the model must not generate special tokens "
-            "(suppress_tokens in its generation_config.json, as `stonk sft` with btc/pretrain writes it)"
+            f"a sample has {wrong} market tokens instead of {horizon}: the model must not generate special tokens: set "
+            "suppress_tokens in its generation_config.json, as `stonk sft` with btc/pretrain writes it"
         )
     return np.array(samples)
 

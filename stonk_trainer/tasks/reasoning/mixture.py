@@ -1,4 +1,4 @@
-"""Mixtures: which sources a phase is trained on, how much of each, and the rows that come of it.
+"""Mixtures: which sources a phase trains on, how much of each, and the rows they give.
 
     sources: [openthoughts3:stop=100000, smoltalk:ratio=0.3]      70% OpenThoughts3, 30% SmolTalk
     task_mix: gsm8k:0.4,mmlu_science:0.3,math:0.3                 shares of the prompts of GRPO
@@ -12,8 +12,8 @@ import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,12 @@ import numpy as np
 from stonk_trainer.errors import UserError
 from stonk_trainer.task import DataSummary
 from stonk_trainer.tasks.reasoning import sources
-from stonk_trainer.tasks.reasoning.sources import SYSTEM, Options
+from stonk_trainer.tasks.reasoning.sources import SYSTEM, Part
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from stonk_trainer.tasks.reasoning.arguments import ReasoningArguments
 
 log = logging.getLogger(__name__)
 
@@ -40,53 +42,107 @@ MIXTURES = {
 }
 
 
-@dataclass(frozen=True)
-class Part:
-    """A source of a mixture. stop: upstream rows read, -1: all. ratio: its share of the rows; None: all it has."""
+# Keys of a recipe that change a named mixture: the sources they apply to, and the setting of a part.
+CHANGES = {
+    "ot_stop": (("openthoughts", "openthoughts3"), "stop"),
+    "ot_mode": (("openthoughts", "openthoughts3"), "mode"),
+    "dolci_stop": (("dolci",), "stop"),
+    "chat_ratio": (("smoltalk",), "ratio"),
+    "rs_data": (("chat",), "path"),
+}
 
-    source: str
-    path: str | None = None
-    stop: int = -1
-    ratio: float | None = None
-    options: Options = field(default_factory=Options)
+
+def sft_parts(args: ReasoningArguments) -> list[Part]:
+    """The parts of the SFT mixture, as changed by other keys of the recipe. Raises UserError for an invalid mixture."""
+    texts = args.sources or (MIXTURES[args.sft_recipe] if args.sft_recipe else ())
+    if not texts:
+        raise UserError(f"no mixture: set sft_recipe (one of {', '.join(MIXTURES)}) or sources")
+    parts = _with_options(args, map(parse_part, texts))
+    for key, (names, setting) in CHANGES.items():
+        if (value := getattr(args, key)) is None:
+            continue
+        if not any(part.source in names for part in parts):
+            raise UserError(f"{key}: this mixture has no {names[-1]}: it is {', '.join(p.source for p in parts)}")
+        parts = [replace(part, **{setting: value}) if part.source in names else part for part in parts]
+    if args.chat_ratio is not None:  # the share says how many rows, and no stop does
+        parts = [replace(part, stop=-1) if part.source == "smoltalk" else part for part in parts]
+    check_parts(parts, "sources" if args.sources else "sft_recipe")
+    return parts
 
 
-def parse_part(text: str, options: Options) -> Part:
+def rl_parts(args: ReasoningArguments) -> list[Part]:
+    """The parts of the GRPO mixture. Raises UserError unless its shares are of verifiable sources and sum to 1."""
+    if not args.task_mix:
+        raise UserError("no task_mix: name sources and shares, such as gsm8k:0.4,mmlu_science:0.3,math:0.3")
+    return _with_options(args, parse_mix(args.task_mix))
+
+
+def _with_options(args: ReasoningArguments, parts: Iterable[Part]) -> list[Part]:
+    """The parts, read from the recipe's files and as its other keys say."""
+    options = {key: getattr(args, key) for key in ("prompt_field", "answer_field", "held_out")}
+    paths = {}
+    for item in args.source_paths:
+        name, equals, path = item.partition("=")
+        if not equals:
+            raise UserError(f"source_paths: {item} is not NAME=PATH")
+        sources.source(name)
+        sources.local_files(path)
+        paths[name] = path
+    return [replace(part, path=part.path or paths.get(part.source), **options) for part in parts]
+
+
+def _subjects(text: str) -> tuple[str, ...]:
+    return sources.SCIENCE if text == "science" else tuple(text.split("+"))
+
+
+# Settings of a part as a recipe writes them.
+SETTINGS: dict[str, Callable[[str], Any]] = {
+    "path": str, "stop": int, "ratio": float, "mode": str, "subjects": _subjects,
+}  # fmt: skip
+
+
+def parse_part(text: str) -> Part:
     """A part as a recipe writes it: `name[:key=value,…]`, keys path, stop, ratio, mode, subjects (joined by +)."""
     name, _, rest = text.partition(":")
-    part = Part(name.strip(), options=options)
-    sources.source(part.source)
-    for item in filter(None, (item.strip() for item in rest.split(","))):
+    settings = {}
+    sources.source(name.strip())
+    for item in filter(None, map(str.strip, rest.split(","))):
         key, equals, value = item.partition("=")
-        if not equals or key not in ("path", "stop", "ratio", "mode", "subjects"):
-            raise UserError(f"sources: {text}: {item} is none of path=, stop=, ratio=, mode=, subjects=")
-        part = _with(part, key, value, text)
-    return part
+        if not equals or key not in SETTINGS:
+            raise UserError(f"sources: {text}: {item} is not one of {', '.join(f'{key}=' for key in SETTINGS)}")
+        settings[key] = _number(value, SETTINGS[key], f"sources: {text}")
+    return Part(name.strip(), **settings)
 
 
-def _with(part: Part, key: str, value: str, text: str) -> Part:
-    if key == "path":
-        return replace(part, path=value)
-    if key in ("stop", "ratio"):
-        try:
-            return replace(part, stop=int(value)) if key == "stop" else replace(part, ratio=float(value))
-        except ValueError:
-            raise UserError(f"sources: {text}: {key}={value} is not a number") from None
-    if key == "subjects":
-        if not value.strip("+ "):
-            raise UserError(f"sources: {text}: subjects= is blank: name subjects, or leave it out for all")
-        subjects = sources.SCIENCE if value == "science" else tuple(value.split("+"))
-        return replace(part, options=replace(part.options, subjects=subjects))
-    if value not in sources.MODES:
-        raise UserError(f"sources: {text}: mode={value} is not one of {', '.join(sources.MODES)}")
-    return replace(part, options=replace(part.options, mode=value))
+def parse_mix(text: str) -> list[Part]:
+    """`gsm8k:0.4,mmlu_science:0.3,math:0.3` → parts. Raises UserError unless the shares sum to 1."""
+    parts = []
+    for item in filter(None, map(str.strip, text.split(","))):
+        name, colon, share = item.partition(":")
+        if not sources.source(name).verifier:
+            verifiable = ", ".join(name for name, source in sources.SOURCES.items() if source.verifier)
+            raise UserError(f"task_mix: answers of {name} cannot be verified: choose from {verifiable}")
+        parts.append(Part(name, ratio=_number(share if colon else "1", float, f"task_mix: {item}")))
+    check_parts(parts, "task_mix")
+    return parts
+
+
+def _number(text: str, read: Callable[[str], Any], where: str) -> Any:
+    try:
+        return read(text)
+    except ValueError:
+        raise UserError(f"{where}: {text} is not a number") from None
 
 
 def check_parts(parts: Sequence[Part], key: str) -> None:
-    """Raise UserError for an empty mixture, and for stops and ratios that mean nothing."""
+    """Raise UserError for an empty mixture, and for stops and ratios out of range. key: of the recipe."""
     if not parts:
         raise UserError(f"{key}: the mixture is empty: name at least one source")
     for part in parts:
+        if part.mode not in sources.MODES:
+            raise UserError(f"{key}: {part.source}: mode={part.mode} is not one of {', '.join(sources.MODES)}")
+        if "" in part.subjects:
+            raise UserError(f"{key}: {part.source}: a name in subjects= is blank: leave subjects out for all")
         if part.stop < -1 or part.stop == 0:
             raise UserError(f"{key}: {part.source}: stop {part.stop} must be above 0, or -1 for all")
         if part.ratio is not None and not 0 <= part.ratio <= 1:
@@ -97,26 +153,6 @@ def check_parts(parts: Sequence[Part], key: str) -> None:
             raise UserError(f"{key}: the shares sum to {total:g}, not to 1")
     elif total >= 1:
         raise UserError(f"{key}: ratios sum to {total:g}, which leaves nothing for the sources without one")
-
-
-def parse_mix(text: str, options: Options) -> list[Part]:
-    """`gsm8k:0.4,mmlu_science:0.3,math:0.3` → parts. Raises UserError unless the shares sum to 1."""
-    parts = []
-    for item in filter(None, (item.strip() for item in text.split(","))):
-        name, colon, share = item.partition(":")
-        try:
-            ratio = float(share) if colon else 1.0
-        except ValueError:
-            raise UserError(f"task_mix: {item}: {share} is not a number") from None
-        if not sources.source(name).verifier:
-            raise UserError(f"task_mix: answers of {name} cannot be verified: choose from {', '.join(verifiable())}")
-        parts.append(Part(name, ratio=ratio, options=options))
-    check_parts(parts, "task_mix")
-    return parts
-
-
-def verifiable() -> list[str]:
-    return [name for name, source in sources.SOURCES.items() if source.verifier]
 
 
 # ------------------------------------------------------------------------------------------------- rows
@@ -131,18 +167,21 @@ def sft_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None) ->
 def rl_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> tuple[Dataset, DataSummary]:
     """Rows `prompt`, `target`, `verifier`, `source`, `id` for GRPOTrainer, shuffled."""
     chosen, summary = _mixed(parts, split, seed, limit)
-    return chosen.map(_asked).select_columns(["prompt", "target", "verifier", "source", "id"]), summary
+    return chosen.map(_with_system_prompt).select_columns(["prompt", "target", "verifier", "source", "id"]), summary
 
 
-def _asked(row: dict[str, Any]) -> dict[str, Any]:
-    """A prompt asks for a thought, also where upstream's own answer has none."""
+def _with_system_prompt(row: dict[str, Any]) -> dict[str, Any]:
+    """The prompt asks for reasoning, also where upstream's own answer has none."""
     rest = [message for message in row["prompt"] if message["role"] != "system"]
     return {"prompt": [{"role": "system", "content": SYSTEM}, *rest]}
 
 
 def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> tuple[Dataset, DataSummary]:
-    """The rows of a split, shuffled. A part without a ratio gives all it has, and one with a ratio so many that they
-    are its share; where all have one, as many as none has to be repeated for."""
+    """The rows of a split, shuffled.
+
+    A part without a ratio gives all its rows, one with a ratio as many as make up its share. Where all have one, the
+    mixture is as large as it can be without repeating a row.
+    """
     from datasets import concatenate_datasets
 
     if split == "test":
@@ -160,7 +199,7 @@ def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> t
     for part, its in rows.items():
         count = len(its) if part.ratio is None else math.floor(part.ratio * total + 1e-6)
         if count > len(its):
-            log.warning("%s: %d rows are wanted and there are %d: all are taken", part.source, count, len(its))
+            log.warning("%s: %d rows are needed, and it has %d: all are taken", part.source, count, len(its))
         elif not fixed and count == len(its):
             log.info("%s has %d rows, which limits the mixture to %d", part.source, count, total)
         chosen[part] = its if count >= len(its) else its.select(np.sort(rng.choice(len(its), count, replace=False)))
@@ -168,20 +207,20 @@ def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> t
     if not len(mixed):
         raise UserError(f"the mixture has no {split} row: {', '.join(part.source for part in parts)}")
     for part, its in chosen.items():
-        asked = "" if part.ratio is None else f" (asked {part.ratio:.1%})"
-        log.info("%s: %d %s rows, %.1f%%%s", part.source, len(its), split, 100 * len(its) / len(mixed), asked)
+        target = "" if part.ratio is None else f" (target {part.ratio:.1%})"
+        log.info("%s: %d %s rows, %.1f%%%s", part.source, len(its), split, 100 * len(its) / len(mixed), target)
     drawn = mixed.select(rng.permutation(len(mixed))[:limit])
     return drawn, DataSummary(rows_in_split=len(mixed), rows_drawn=len(drawn))
 
 
 def _draw(part: Part, count: float, seed: int) -> tuple[int, int] | None:
-    """How many examples of a streamed source to draw, and the seed; None: all of it are read."""
-    streamed = sources.source(part.source).streamed and part.path is None
+    """(number of examples to draw from a streamed source, seed); None: all are read."""
+    streamed = part.upstream.streamed and part.path is None
     return (math.ceil(count), seed) if streamed and part.stop < 0 and math.isfinite(count) else None
 
 
 def _rows_of(part: Part, split: str, draw: tuple[int, int] | None = None) -> Dataset:
-    """The examples of a part, as a dataset on disk; what was left out is logged."""
+    """The examples of a part, as a dataset on disk. Rows that give none are counted in the log, by reason."""
     from datasets import Dataset, Features, Value
     from datasets.exceptions import DatasetGenerationError
 
@@ -191,34 +230,32 @@ def _rows_of(part: Part, split: str, draw: tuple[int, int] | None = None) -> Dat
         rows = Dataset.from_generator(
             sources.examples,
             features=Features({"prompt": messages, "completion": messages, **texts}),
-            gen_kwargs={"name": part.source, "path": part.path, "split": split, "options": part.options,
-                        "stop": part.stop, "draw": draw},
+            gen_kwargs={"part": part, "split": split, "draw": draw},
             fingerprint=_fingerprint(part, split, draw),
-        )  # fmt: skip
+        )
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
-    except ValueError as error:  # datasets' way to say that the generator gave nothing
+    except ValueError as error:  # raised by datasets when the generator gives nothing
         raise UserError(f"{part.source}: {part.path or 'the source'} has no {split} row") from error
     reasons = np.array(rows["dropped"])
     left_out = Counter(reasons[reasons != ""].tolist())
     for reason, count in left_out.items():
-        if reason not in sources.NOT_ASKED_FOR:
+        if reason not in sources.NOT_REQUESTED:
             log.info("%s: %d of %d rows left out: %s", part.source, count, len(rows), reason)
     if part.stop > len(rows):
-        log.info("%s: stop %d lies beyond the end: all %d rows are read", part.source, part.stop, len(rows))
+        log.info("%s: stop %d is more than there are: all %d rows are read", part.source, part.stop, len(rows))
     return rows.select(np.flatnonzero(reasons == ""))
 
 
 def _fingerprint(part: Part, split: str, draw: tuple[int, int] | None) -> str:
-    """The name of a part's examples in the cache: what is asked for, the files it comes from, and how they are read."""
-    state = [repr((part.source, part.path, part.stop, part.options, split, draw)), _code()]
-    if part.path:
-        files = sources.local_files(part.path)
-        for file in sorted(file for of_split in files.values() for file in of_split):
-            at = file.stat()
-            state.append(f"{file.resolve()} {at.st_size} {at.st_mtime_ns}")
+    """The name of a part's examples in the cache: it changes with the settings, the files, and the code that reads."""
+    state = [repr((replace(part, ratio=None), split, draw)), _code()]
+    files = sources.local_files(part.path) if part.path else {}
+    for file in sorted(file for of_split in files.values() for file in of_split):
+        status = file.stat()
+        state.append(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}")
     return hashlib.blake2b("\n".join(state).encode(), digest_size=12).hexdigest()
 
 

@@ -1,6 +1,6 @@
-"""Arithmetic made up on the spot, in the schemas of GSM8K and MMLU: enough to try every phase without a download.
+"""Generated arithmetic in the schemas of GSM8K and MMLU: enough to try every phase without a download.
 
-A question belongs to one split by its own text, so that none stands in two.
+The text of a question decides its split, so that no question is in two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-QUESTIONS = 6000  # made for all splits together: 80% train, 10% validation, 10% test
+QUESTIONS = 6000  # generated for all splits together: 80% train, 10% validation, 10% test
 
 _NAMES = (
     "Ann Ben Carla David Emma Frank Grace Henry Ida Jack Kate Leo Maria Nina Oscar Paul Rosa Sam Tina Victor".split()
@@ -35,12 +35,8 @@ def arithmetic_choice(split: str) -> Iterator[dict[str, Any]]:
         rng = random.Random(f"choice/{row['question']}")
         wrong = rng.sample([n for n in range(max(0, right - 9), right + 10) if n != right], 3)
         choices = rng.sample([right, *wrong], 4)
-        yield {
-            "question": row["question"],
-            "choices": [str(choice) for choice in choices],
-            "answer": choices.index(right),
-            "subject": "arithmetic",
-        }
+        texts, answer = [str(choice) for choice in choices], choices.index(right)
+        yield {"question": row["question"], "choices": texts, "answer": answer, "subject": "arithmetic"}
 
 
 def _question(rng: random.Random) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A text with a thought, taken apart: `<think>…</think>` and what follows, in the tags of either upstream style.
+"""Thought and answer of a text: `<think>…</think>` and what follows, in the tags of either upstream style.
 
 <think>…</think> answer                                                       R1, OpenThoughts3, Dolci
 <|begin_of_thought|>…<|end_of_thought|> <|begin_of_solution|>…<|end_of_solution|>        OpenThoughts-114k
@@ -15,7 +15,7 @@ _SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
 
 
 class Thought(NamedTuple):
-    """thought: None when there is none. answer: what follows it; None when the thought, or a solution, is cut off."""
+    """thought: None when there is none. answer: the text after it; None when the thought or a solution is cut off."""
 
     thought: str | None
     answer: str | None
@@ -26,15 +26,13 @@ def split(text: str) -> Thought:
 
     A thought may begin without its tag: some templates write it into the prompt.
     """
-    ends = list(_CLOSES.finditer(text))
-    opens = list(_OPENS.finditer(text))
+    opens, ends = list(_OPENS.finditer(text)), list(_CLOSES.finditer(text))
+    if opens and (not ends or opens[-1].start() > ends[-1].start()):
+        last = opens[-1] if ends else opens[0]
+        return Thought(text[last.end() :].strip(), None)
     if not ends:
-        if opens:
-            return Thought(text[opens[0].end() :].strip(), None)
         return Thought(None, _solution(text))
-    if opens and opens[-1].start() > ends[-1].start():
-        return Thought(text[opens[-1].end() :].strip(), None)
-    start = opens[0].end() if opens and opens[0].start() < ends[-1].start() else 0
+    start = opens[0].end() if opens else 0
     return Thought(text[start : ends[-1].start()].strip(), _solution(text[ends[-1].end() :]))
 
 
@@ -46,12 +44,12 @@ def _solution(text: str) -> str | None:
 
 
 def join(thought: str, answer: str) -> str:
-    """The form every model here is taught: the thought in tags, a blank line, the answer."""
+    """The form that models are trained on: the thought in tags, a blank line, the answer."""
     return f"<think>\n{thought.strip()}\n</think>\n\n{answer.strip()}"
 
 
 def is_well_formed(text: str) -> bool:
-    """Exactly one thought, in `<think>` tags, at the start, with words in it and an answer after it."""
+    """Whether the text starts with its only thought, in `<think>` tags and not empty, and an answer follows."""
     body = text.strip()
     if body.count("<think>") != 1 or body.count("</think>") != 1 or not body.startswith("<think>"):
         return False

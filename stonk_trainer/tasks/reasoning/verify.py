@@ -1,10 +1,10 @@
-"""Is an answer right? One verifier for rewards, rejection sampling and the proof over whole datasets.
+"""Is an answer right? One verifier for rewards, rejection sampling and the validation on whole datasets.
 
     math      the stated number or expression equals the target (`math-verify` where digits do not settle it)
     choice    the stated letter is the target's
 
-Only a *final answer* is read, in a form that says it is one, after the thought: \\boxed{…}, <answer>…</answer>,
-`#### …`, "The answer is …", "Answer: …", or an answer that is nothing else. Two that differ are none.
+Only a *final answer* is read, after the thought, in a form that marks it as one: \\boxed{…}, <answer>…</answer>,
+`#### …`, "The answer is …", "Answer: …", or a text that is nothing else. Two that differ count as none.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from stonk_trainer.task import text_of
 from stonk_trainer.tasks.reasoning import think_tags
 
 KINDS = ("math", "choice")
-REWARDS = ("accuracy", "format", "overlong")
-LONGEST_ANSWER = 400  # characters of a final answer; a longer one is a text, and would cost time to parse
-LONGEST_TEXT = 20_000  # characters after the thought that are looked at, from the end
+LONGEST_ANSWER = 400  # characters of a final answer; longer ones would cost time to parse
+LONGEST_TEXT = 20_000  # characters after the thought that are read, from the end
 
 _TAGGED = re.compile(r"<answer>(.{0,400}?)</answer>", re.S)
 _HASHES = re.compile(r"^\s*####[ \t]*(\S.*?)\s*$", re.M)
-_SAID = re.compile(
+_STATED = re.compile(
     r"\b(?:answer|correct (?:choice|option))(?:\s+is)?\s*[:=]?\s*(?<=[:=s\s])(?!\s*(?:is|:))([^\n]{1,400})", re.I
 )
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
@@ -36,7 +36,7 @@ _UNIT = re.compile(
 _LETTER = re.compile(
     r"[(\[{\s*_\"']*([A-Ea-e])(?:[*_\"'\s]*|[*_\"']*[)\]}.:,*].*|\s+(?:because|since|as|for|which|[-–—(]).*)", re.S
 )
-# What would keep sympy busy: powers of powers, huge exponents and factorials.
+# Expressions that would keep sympy busy: powers of powers, huge exponents and factorials.
 _COSTLY = re.compile(r"\^[^\s^]*\^[^\s^]*\^|\^\s*\{?\s*[\d,]{5,}|\d{4,}\}?\s*!")
 
 
@@ -59,10 +59,10 @@ def final_answer(completion: str) -> str | None:
     for found in (boxed(answer), _TAGGED.findall(answer), _HASHES.findall(answer)):
         if found:
             return _one_of(found)
-    said = [match.strip() for match in _SAID.findall(answer)]
-    if said:
-        return _one_of([_first_sentence(text) for text in said])
-    return answer.strip() if "\n" not in answer.strip() and 0 < len(answer.strip()) <= 40 else None
+    if stated := _STATED.findall(answer):
+        return _one_of([_first_sentence(text) for text in stated])
+    answer = answer.strip()
+    return answer if "\n" not in answer and 0 < len(answer) <= 40 else None
 
 
 def _one_of(found: Sequence[str]) -> str | None:
@@ -75,7 +75,7 @@ def _first_sentence(text: str) -> str:
 
 
 def boxed(text: str) -> list[str]:
-    """The contents of every \\boxed{…} and \\fbox{…}, braces balanced; one that never closes is left out."""
+    """The contents of every \\boxed{…} and \\fbox{…}, braces balanced; one that never closes is skipped."""
     found, ends = [], 0
     for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", text):
         if match.start() < ends:
@@ -99,7 +99,7 @@ def _same_letter(stated: str, target: str) -> bool:
 
 
 def _other_letter(text: str, letter: str) -> bool:
-    """Whether another option is named beside it ("A or B", "A, C")."""
+    """Whether another option is named too ("A or B", "A, C")."""
     return any(
         match[1].upper() != letter.upper()
         for match in re.finditer(r"(?:\b(?:or|and|also)|[,/&])\s*[(\[]?([A-E])\b[)\]]?(?!')", text)
@@ -118,7 +118,7 @@ def _same_value(stated: str, target: str) -> bool:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested; infinite where they do not match."""
+    """How deep brackets are nested; `LONGEST_ANSWER` where they do not match."""
     depth = deepest = 0
     for letter in re.sub(r"\\left|\\right", "", text):
         depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(letter, 0)
@@ -128,7 +128,7 @@ def _depth(text: str) -> int:
 
 @lru_cache(maxsize=65_536)
 def _number(text: str) -> Decimal | None:
-    """The number that `text` is, if it is one number and perhaps a currency before or a unit after it."""
+    """The value of `text` if it is one number, with or without a currency before it or a unit after it."""
     text = re.sub(r"\\[!,;: ]|\{,\}", lambda m: "," if m[0] == "{,}" else "", text).replace("−", "-")
     text = text.strip().strip("$").strip().rstrip(".")
     text = re.sub(r"^([-+]?)\s*\\?[$€£]\s*", r"\1", text)
@@ -167,39 +167,28 @@ def _math_verify(stated: str, target: str) -> bool:
 
 
 def reward_functions(names: Sequence[str], max_completion_length: int | None, overlong_buffer: int) -> list[Callable]:
-    """TRL reward functions, in the order of `names`; each reads the columns `target` and `verifier` of its rows.
+    """TRL reward functions, in the order of `names`; they read the columns `target` and `verifier` of the rows.
 
     accuracy: 1 if right, else 0. format: 1 for one thought in its tags and a final answer after it, else 0.
     overlong: TRL's soft punishment (DAPO, arXiv:2503.14476, eq. 13), from 0 at `overlong_buffer` tokens below
     `max_completion_length` to -1 there.
     """
-    return [_reward(name, max_completion_length, overlong_buffer) for name in names]
 
+    def accuracy(completions: Sequence, target: Sequence[str], verifier: Sequence[str], **_: Any) -> list[float]:
+        return [float(is_correct(*row)) for row in zip(map(text_of, completions), target, verifier, strict=True)]
 
-def _reward(name: str, max_completion_length: int | None, overlong_buffer: int) -> Callable:
-    if name == "overlong":
+    def format(completions: Sequence, **_: Any) -> list[float]:
+        return [float(is_in_form(text_of(completion))) for completion in completions]
+
+    def overlong(completions: Sequence, completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
         from trl.rewards import get_soft_overlong_punishment
 
-        punish = get_soft_overlong_punishment(max_completion_length, overlong_buffer)
+        return get_soft_overlong_punishment(max_completion_length, overlong_buffer)(completion_ids=completion_ids)
 
-    def reward(
-        completions: Sequence[str | Sequence[Mapping[str, str]]],
-        target: Sequence[str],
-        verifier: Sequence[str],
-        completion_ids: Sequence[Sequence[int]] | None = None,
-        **kwargs: Any,
-    ) -> list[float]:
-        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        if name == "overlong":
-            return punish(completion_ids=completion_ids)
-        if name == "format":
-            return [float(is_in_form(text)) for text in texts]
-        return [float(is_correct(*row)) for row in zip(texts, target, verifier, strict=True)]
-
-    reward.__name__ = name
-    return reward
+    known: dict[str, Callable] = {"accuracy": accuracy, "format": format, "overlong": overlong}
+    return [known[name] for name in names]
 
 
 def is_in_form(text: str) -> bool:
-    """One thought in `<think>` tags first, then an answer that states one final answer."""
+    """Whether one thought in `<think>` tags comes first, then an answer that states one final answer."""
     return think_tags.is_well_formed(text) and final_answer(text) is not None

@@ -1,111 +1,28 @@
 """Stocks: read a company's data, reason, and forecast the next trading day UP or DOWN with a confidence.
 
-What a method needs is imported when it is called, so that a wrong recipe ends before pandas, datasets or a model is
-loaded.
+Methods import what they need when they are called, so that a wrong recipe is reported before pandas, datasets or a
+model is loaded.
 """
 
 from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.imports import Reward
-from stonk_trainer.task import Finding, ForecastArguments, Forecaster, ForecastTask, Pattern, Row, SamplingConfig
+from stonk_trainer.task import Finding, Forecaster, ForecastTask, Pattern, Row, SamplingConfig
+from stonk_trainer.tasks.stocks.arguments import StocksArguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from pandas import DataFrame
 
+    from stonk_trainer.forecasting.prediction import Predictor
     from stonk_trainer.tasks.stocks.rewards import Scorer
-
-_INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
-
-
-@dataclass
-class StocksArguments(ForecastArguments):
-    """Recipe keys of the stocks task."""
-
-    dataset_name: str = field(
-        default="embedded:sp500",
-        metadata={
-            "help": "embedded:sp500, a Hub dataset in the deepstock schema, a parquet/JSONL file or folder of that "
-            "schema, or a price CSV (date, close).",
-            "aliases": ["--csv"],
-        },
-    )
-    dataset_split: str = field(default="train", metadata={"help": "Split of the Hub dataset to read."})
-    tickers: list[str] | None = field(default=None, metadata={"help": "Only these companies; all when left out."})
-    train_end: str = field(
-        default="auto",
-        metadata={
-            "help": "Last day whose outcome training may see, YYYY-MM-DD; auto: the first 70 percent of the days."
-        },
-    )
-    validation_end: str = field(
-        default="auto",
-        metadata={"help": "Last day of validation, YYYY-MM-DD; auto: the next 10 percent. Test is the rest."},
-    )
-    embargo_days: int = field(
-        default=7, metadata={"help": "Calendar days left out after each boundary; at least the horizon of 7 days."}
-    )
-    natural_distribution: bool = field(
-        default=False, metadata={"help": "Keep the market's own share of UP days; otherwise balance them (Stage I)."}
-    )
-    history_days: int = field(default=15, metadata={"help": "Earlier closes shown in the prompt."})
-    indicators: list[str] = field(
-        default_factory=lambda: (
-            ["change_1d", "change_5d", "change_10d", "change_20d", "sma_5", "sma_20", "volatility_20d", "volume"]
-        ),
-        metadata={"help": "Indicators shown, in this order: change_Nd, sma_N, volatility_Nd over N days; volume."},
-    )
-    max_headlines: int = field(default=8, metadata={"help": "Headlines shown."})
-    max_financials: int = field(default=12, metadata={"help": "Reported figures shown."})
-    financials_lag_days: int = field(
-        default=0, metadata={"help": "Days between the end of a financial year and the day its figures are public."}
-    )
-    anonymise: bool = field(default=False, metadata={"help": "Hide the company's name and the calendar."})
-    reward: list[str] = field(
-        default_factory=lambda: ["accuracy", "data_usage", "coherence"],
-        metadata={
-            "help": "Reward functions: accuracy, magnitude, data_usage, coherence, or an import path such as "
-            "my_rewards:humility."
-        },
-    )
-    evidence: Literal["required", "optional"] = field(
-        default="optional",
-        metadata={
-            "help": "What data_usage and coherence need. required: lines of evidence as the prompt asks for them. "
-            "optional: in an answer without any, the numbers of its reasoning count as lines."
-        },
-    )
-    accuracy: Literal["direction", "calibrated"] = field(
-        default="direction",
-        metadata={"help": "direction: 1 if right. calibrated: 1 - (p_up - y)^2, a proper score of the confidence."},
-    )
-    skew_aware: bool = field(
-        default=False, metadata={"help": "Weigh each direction by 0.5 / its base rate: the majority earns no more."}
-    )
-    milestone_coherence: float = field(default=0.7, metadata={"help": "Milestone: validation coherence above this."})
-
-    def __post_init__(self):
-        import re
-
-        super().__post_init__()
-        for name in ("history_days", "max_headlines", "max_financials", "financials_lag_days"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: {getattr(self, name)} must not be negative")
-        if self.history_days > 60:
-            raise UserError(f"history_days: {self.history_days} is more than the 60 days kept")
-        if self.embargo_days < 7:
-            raise UserError(f"embargo_days: {self.embargo_days} is shorter than the horizon of 7 days")
-        for name in self.indicators:
-            if not re.fullmatch(_INDICATOR, name):
-                raise UserError(f"indicators: {name} is not volume, change_Nd, sma_N or volatility_Nd (N below 60)")
 
 
 class Stocks(ForecastTask):
@@ -114,11 +31,20 @@ class Stocks(ForecastTask):
     Arguments = StocksArguments
     REWARDS = ("accuracy", "magnitude", "data_usage", "coherence")
     RECIPE = "stocks/demo/stage2"
+    ABOUT = (
+        "It reads a company's data of one day, reasons, and forecasts whether the next trading day's close is UP or "
+        "DOWN, with a size and a confidence."
+    )
+    LIMITS = (
+        "It knows nothing of what is not in its prompt: not today's news, not other markets.",
+        "Some numbers in its reasons may be made up, and true reasons do not make a forecast right.",
+        "A base model may remember days from its pretraining: judge it on days after that.",
+    )
     args: StocksArguments
 
     @functools.cached_property
     def scorer(self) -> Scorer:
-        """One for the rewards and the run log, which share what it has parsed."""
+        """Shared by the rewards and the run log, so that each answer is parsed once."""
         from stonk_trainer.tasks.stocks.rewards import Scorer
 
         return Scorer(self.args.accuracy, self.args.skew_aware, self.args.evidence)
@@ -126,7 +52,7 @@ class Stocks(ForecastTask):
     # ------------------------------------------------------------------------------------------- training
 
     def sft_dataset(self, split: str) -> Dataset:
-        """Warm-up rows: `prompt` and `completion`; the stated direction is drawn at random (`warmup.py`)."""
+        """Warm-up rows: `prompt` and `completion`, whose direction is random (`warmup.py`)."""
         from stonk_trainer.tasks.stocks.warmup import warmup_rows
 
         return warmup_rows(self.rl_dataset(split), seed=self.args.sampling_seed)
@@ -142,7 +68,7 @@ class Stocks(ForecastTask):
         return self.scorer.reward_functions(names)
 
     def proper_scores(self) -> list[str]:
-        """`accuracy: calibrated` is one."""
+        """`accuracy`, where it is calibrated."""
         return [name for name in self.args.reward if name == "accuracy" and self.args.accuracy == "calibrated"]
 
     def examples(self, row: Row) -> dict[str, str]:
@@ -167,14 +93,14 @@ class Stocks(ForecastTask):
         nothing = {"direction": None, "confidence": None, "move": None}
         found = []
         for row, (answer, _) in zip(rows, self.scorer.check(completions, columns), strict=True):
-            said = describe(answer)
+            described = describe(answer)
             known = {name: row[name] for name in ("ticker", "date", "label", "next_return")}
-            kept = {name: said[name] for name in ("grounded", "evidence", "invented")}
-            found.append({**known, **(said["forecast"] or nothing), **kept})
+            checked = {name: described[name] for name in ("grounded", "evidence", "invented")}
+            found.append({**known, **(described["forecast"] or nothing), **checked})
         return found
 
     def metrics(self, records: Sequence[Row]) -> dict[str, float]:
-        """Also the share of an answer's lines of evidence that its row bears out."""
+        """Also the share of an answer's lines of evidence that agree with its row."""
         found = super().metrics(records)
         if found:
             found["forecast/grounded"] = statistics.fmean(record["grounded"] for record in records)
@@ -196,9 +122,41 @@ class Stocks(ForecastTask):
         return super().stage(trainer) + (f" on {rows}" if trainer == "grpo" else "")
 
     def find_patterns(self, lines: Sequence[Row], limit: int | None) -> list[Pattern]:
-        from stonk_trainer.tasks.stocks.gaming import find_patterns
+        from stonk_trainer.tasks.stocks.gaming import NEEDED, find_patterns
 
-        return find_patterns(lines, limit)
+        complete = [line for line in lines if all(key in line for key in NEEDED)]
+        return find_patterns(complete, limit) if complete else []
+
+    # ------------------------------------------------------------------------------------------- model card
+
+    @classmethod
+    def card_question(cls) -> tuple[list[dict[str, str]], int, str]:
+        """A prompt in the form of the task."""
+        from stonk_trainer.tasks.stocks.facts import Fact, change, usd
+        from stonk_trainer.tasks.stocks.prompt import render
+
+        facts = [
+            Fact("company", "Example Inc.", "text", "Example Inc."),
+            usd("close_1d_ago", 41.50),
+            usd("close", 42.10),
+            change("change_1d", 42.10, 41.50),
+            usd("sma_20", 40.85),
+        ]
+        note = (
+            "The prompt has the form that the model was trained on; `stonk eval` writes it from data. Its numbers here "
+            "are made up."
+        )
+        return render(facts), 300, note
+
+    @classmethod
+    def card_dates(cls, recipe: Mapping[str, Any], model: Path) -> str:
+        """The boundaries in the recipe."""
+        ends = {"train_end": "at 70% of the days", "validation_end": "at 80%"}
+        train, validation = (auto if recipe.get(key, "auto") == "auto" else recipe[key] for key, auto in ends.items())
+        return (
+            f"Training ends {train}, validation {validation}; the test is what comes after. "
+            f"{recipe.get('embargo_days', cls.Arguments.embargo_days)} days are left out after each boundary."
+        )
 
     # ------------------------------------------------------------------------------------------- forecasts
 
@@ -218,10 +176,14 @@ class Stocks(ForecastTask):
         return rows_to_forecast(self.args, first, last)
 
     def check_row(self, row: Row, where: str) -> Row:
-        """A row with a prompt and facts, by which the evidence is checked."""
-        from stonk_trainer.tasks.stocks.forecaster import check_row
+        """A row with a prompt of messages, and facts against which evidence is checked."""
+        from stonk_trainer.tasks.stocks.row import check_row
 
-        return check_row(row, where)
+        if not isinstance(row.get("prompt"), list):
+            raise UserError(
+                f"{where}: prompt is not a list of messages (role, content): give rows as `stonk data rows` writes"
+            )
+        return check_row(row, where, ["prompt"])
 
     def load_forecaster(self, path: str, sampling: SamplingConfig) -> Forecaster:
         """A language model that answers in text."""
@@ -231,7 +193,7 @@ class Stocks(ForecastTask):
 
     @classmethod
     def recognises(cls, model: Path) -> bool:
-        """Any language model may do it."""
+        """Any language model can do the task."""
         return True
 
     def without_identity(self) -> ForecastTask:
@@ -252,3 +214,10 @@ class Stocks(ForecastTask):
         from stonk_trainer.tasks.stocks.shown import print_answer
 
         print_answer(forecast)
+
+    @classmethod
+    def demo_tab(cls, models: Sequence[Predictor], max_rows: int) -> tuple[str, Callable[[], None]]:
+        """Answers as they are written, their evidence and rewards."""
+        from stonk_trainer.tasks.stocks.page import tab
+
+        return tab(models, max_rows)

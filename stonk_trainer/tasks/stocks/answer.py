@@ -1,4 +1,4 @@
-"""The answer: from a completion's text to a forecast with its evidence, or to the reason why there is none.
+"""The answer: from a completion's text to a forecast with its evidence, or the reason why it cannot be read.
 
     <think> … </think>
     Evidence:
@@ -7,15 +7,15 @@
     Expected move: 1.2%
     Confidence: 63%
 
-One grammar reads this and three older dialects, because they differ only in how they name the same fields:
+One grammar reads this and three older dialects, which differ only in how they name the same fields:
 
     Model Prediction: UP / Confidence: 87% / Reasoning: …   (also on separate lines)
     <think>…</think><confidence>75%</confidence><answer>up 2.5%</answer>
     Day 1: [UP] 2.5% with 75% confidence, then Justification: …
 
-The tags of the third become `name:` lines; then each line outside the thought that starts with a field's name is read,
-and every other line is prose. Reading is strict where leniency could be exploited: an answer that is not exactly one
-direction (a menu such as "UP or DOWN", a letter of another alphabet) makes the completion unreadable. Patterns are
+The tags of the second become `name:` lines. Then each line outside the thought that starts with a field's name is a
+field, and every other line is prose. Reading is strict where leniency could be exploited: an answer that is not exactly
+one direction (a menu such as "UP or DOWN", a letter of another alphabet) makes the completion unreadable. Patterns are
 anchored at the start of a line or at a literal and have no nested repetition, so time is linear in the length.
 """
 
@@ -25,14 +25,14 @@ import functools
 import re
 from typing import NamedTuple
 
-LONGEST = 50_000  # characters; a longer completion ran away
-_SHORT = 500  # characters; what is read of as few is kept
+LONGEST = 50_000  # characters; a longer completion is unreadable
+_SHORT = 500  # characters; the reading of a shorter text is cached
 
 
 class Evidence(NamedTuple):
-    """One line of evidence, and what the row's ledger says of it.
+    """One line of evidence and its verdict (see `ledger.VERDICTS`).
 
-    Of a malformed line `name` is the whole text. verdict: see `ledger.VERDICTS`. cites: the facts of a grounded line.
+    name: of a malformed line the whole text. cites: the facts that a grounded line cites.
     """
 
     name: str
@@ -43,17 +43,19 @@ class Evidence(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a completion says.
+    """A completion as it was read.
 
-    direction: "UP" or "DOWN"; None when no forecast can be read, and `problem` says why. confidence: stated probability
-    of that direction in [0.5, 1]; None when none is stated, or one that is not such a probability, and `remark` says
-    so. move: expected absolute return as a fraction (0.012 for 1.2%); None when not stated. thought: the thought, and
-    prose outside evidence and fields. lines: of the evidence, without blank ones; None when there is no evidence, and
-    `no_evidence` says why.
-
-    The rest is empty until `ledger.Ledger.check` has compared the answer with its row. evidence: the lines with their
-    verdicts; grounded: those that are. numbers: how many of the thought a row could bear out; invented: those it does
-    not.
+    Attributes:
+        direction: "UP" or "DOWN"; None when no forecast can be read, for the reason in `problem`.
+        confidence: stated probability of that direction, in [0.5, 1]; None when not stated, or when it is outside that
+            range, as `remark` then says.
+        move: expected absolute return as a fraction (0.012 for 1.2%); None when not stated.
+        thought: the thought, and prose outside evidence and fields.
+        lines: of the evidence, without blank ones; None when there is no evidence, for the reason in `no_evidence`.
+        evidence: the lines with their verdicts; this and what follows is empty until `ledger.Ledger.check`.
+        grounded: the lines with the verdict grounded.
+        numbers: how many numbers of the thought can be checked against the row.
+        invented: those that neither the row nor the answer itself explains.
     """
 
     direction: str | None = None
@@ -85,7 +87,7 @@ _THINK = re.compile(r"<(/?)think>", _FLAGS)
 _TAG = re.compile(r"<(/?)(answer|confidence)>", _FLAGS)
 _TAIL = 400  # characters in which special tokens are looked for
 _SPECIAL_TOKENS = re.compile(r"(?:\s*(?:<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|</s>|<eos>|<end_of_turn>))+\s*\Z")
-# One for one, so that places stay: full-width punctuation and the minus sign become the plain ones, markdown spaces.
+# One for one, so that positions stay: full-width punctuation and the minus sign become plain, markdown spaces.
 _PLAIN = str.maketrans("\uff1a\uff05\uff08\uff09\uff3b\uff3d\u2212\uff0b*`\r", ":%()[]-+   ")
 
 _ANSWER_NAMES = r"(?:(?:model|final|my)[ \t]+)?prediction|answer|day[ \t]+1|expected[ \t]+move|confidence"
@@ -157,13 +159,13 @@ def parse(text: str) -> Answer:
 
 
 def _untagged(text: str) -> str:
-    """With the tags of the third dialect as lines, and a line end before the first."""
+    """With the tags of the second dialect as lines, and a line end before the first line."""
     if "<" in text:
         text = _TAG.sub(lambda tag: "\n" if tag[1] else f"\n{tag[2]}:", text)
     return f"\n{text}"
 
 
-@functools.lru_cache(maxsize=2**12)  # short: most answers end alike
+@functools.lru_cache(maxsize=2**12)  # many answers end alike
 def _read_outside(before: str, after: str) -> tuple[Answer, str, str]:
     """(the forecast, prose before the thought, prose after it) of the text before and after the thought."""
     early, final = _read_fields(before), _read_fields(after)
@@ -175,16 +177,16 @@ def _read_outside(before: str, after: str) -> tuple[Answer, str, str]:
 
 
 def _plain(text: str) -> str:
-    """The same text, place for place, without markdown and full-width punctuation."""
-    usual = text.isascii() and "*" not in text and "`" not in text and "\r" not in text
-    return text if usual else text.translate(_PLAIN)
+    """The same text, position by position, without markdown and full-width punctuation."""
+    is_plain = text.isascii() and "*" not in text and "`" not in text and "\r" not in text
+    return text if is_plain else text.translate(_PLAIN)
 
 
 def _read_fields(text: str) -> dict[str, list[str]]:
-    """Values of each field in order; what belongs to no field is "prose"."""
+    """Values of each field in order; other text is "prose"."""
     fields: dict[str, list[str]] = {"answer": [], "move": [], "confidence": [], "prose": []}
     plain = _plain(text)
-    waiting, at = "", 0  # a field whose value is to come on a line of its own; where that line begins
+    waiting, at = "", 0  # a field whose value is expected on the next line; where that line begins
     for match in _FIELD.finditer(plain):
         _read_prose(plain[at : match.start()], waiting, fields)
         at = match.end()
@@ -204,10 +206,10 @@ def _key(name: str) -> str:
 
 
 def _read_prose(text: str, waiting: str, fields: dict[str, list[str]]) -> None:
-    """Lines that begin with no field: prose, but the first is the value of a field that is waiting for one."""
+    """Lines that begin with no field are prose; the first is the value of a field that is waiting for one."""
     lines = [line for line in text.split("\n") if line.strip()]
     if waiting and text:
-        fields[waiting].append(lines.pop(0) if lines else "")  # named, never given: refused as malformed
+        fields[waiting].append(lines.pop(0) if lines else "")  # a field without a value is malformed
     if lines:
         fields["prose"].append("\n".join(lines))
 
@@ -242,7 +244,7 @@ def _read_forecast(fields: dict[str, list[str]]) -> Answer:
             return Answer(problem=problem)
     directions = {match["direction"].upper() for match in answers if match}
     written = {match["move"] for match in answers + moves if match and match["move"]}
-    stated = {float(said) for match in answers if match and (said := match["before"] or match["after"])}
+    stated = {float(value) for match in answers if match and (value := match["before"] or match["after"])}
     stated |= {_percentage(match) for match in confidences if match}
     sizes = {abs(float(move)) for move in written}
     for values, what in ((directions, "answers"), (stated, "confidences"), (sizes, "expected moves")):

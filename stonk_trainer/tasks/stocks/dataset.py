@@ -1,4 +1,4 @@
-"""From prices to training rows: read a source, label, split by date, balance or not, draw, render.
+"""From a source to training rows: label, split by date, balance or not, draw, render.
 
 The order matters. Labels are joined before anything is filtered, so that "the next trading day" is the market's and
 not the next row that happened to survive. Rows are sorted by ticker and date before anything random is drawn, so the
@@ -11,19 +11,17 @@ import functools
 import json
 import logging
 import re
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from stonk_trainer.errors import UserError, first_line, hub_error
+from stonk_trainer.errors import UserError
 from stonk_trainer.task import SPLITS, DataSummary
-from stonk_trainer.tasks.prices import read_price_csv
-from stonk_trainer.tasks.stocks import StocksArguments
+from stonk_trainer.tasks.stocks.arguments import StocksArguments
 from stonk_trainer.tasks.stocks.facts import Fact, facts_to_json, financial_facts, history_facts, indicator_facts, usd
 from stonk_trainer.tasks.stocks.prompt import mask_identity, render
+from stonk_trainer.tasks.stocks.source import read_source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,106 +31,14 @@ log = logging.getLogger(__name__)
 HORIZON_DAYS = 7  # a next trading day further away than this is a hole in the data, not a next day
 KEPT_DAYS = 61  # closes of the past kept per row: enough for the longest indicator
 _SHARES = (0.7, 0.8)  # of the days: where train and validation end when the recipe says auto
-
-# Flattened name in the deepstock schema → ours. The first three are needed.
-_COLUMNS = {
-    "ticker": "ticker",
-    "company_info.price.price_date": "date",
-    "company_info.price.close": "close",
-    "company_info.current_date": "current_date",
-    "company_info.price.open": "open",
-    "company_info.price.close_previous": "previous_close",
-    "company_info.price.previous_date": "previous_date",
-    "company_info.company_info.name": "name",
-    "company_info.company_info.description": "description",
-    "company_info.news.news_headlines": "headlines",
-    "company_info.news.news_date": "news_date",
-    "company_info.financials.year": "financial_year",
-    "company_info.financials.financials": "financials",
-}
-_NEEDED = ("ticker", "date", "close")
-
-
-# ---------------------------------------------------------------------------------------------------- sources
-
-
-def read_source(name: str, split: str = "train") -> pd.DataFrame:
-    """Rows of `embedded:sp500`, a price CSV, a local parquet/JSONL file or folder, or a Hub dataset.
-
-    Columns: those on the right of `_COLUMNS`, and volume; None or NaN where the source has none.
-    """
-    path = Path(name).expanduser()
-    if name == "embedded:sp500":
-        frame = _embedded_sp500()
-    elif name.startswith("embedded:"):
-        raise UserError(f"dataset_name: {name}: the one embedded dataset is embedded:sp500")
-    elif path.suffix.lower() == ".csv":
-        frame = read_price_csv(path)
-    else:
-        frame = _read_deepstock(name, path, split)
-    for column in (*_COLUMNS.values(), "volume"):
-        if column not in frame:
-            frame[column] = None
-    return frame
-
-
-def _embedded_sp500() -> pd.DataFrame:
-    assets = resources.files("stonk_trainer") / "assets"
-    with resources.as_file(assets / "sp500_closes.csv.gz") as path:
-        wide = pd.read_csv(path, parse_dates=["Date"])
-    frame = wide.melt(id_vars="Date", var_name="ticker", value_name="close").rename(columns={"Date": "date"})
-    with resources.as_file(assets / "sp500_companies.csv") as path:
-        return frame.merge(pd.read_csv(path), on="ticker")
-
-
-def _read_deepstock(name: str, path: Path, split: str) -> pd.DataFrame:
-    import datasets
-
-    files = _data_files(path)
-    if not files and (path.suffix.lower() in _BUILDERS or name.startswith((".", "/", "~")) or name.count("/") != 1):
-        raise UserError(f"dataset_name: {name} is no file or folder here, and no Hub dataset (owner/name)")
-    builders = {_BUILDERS.get(file.suffix.lower()) for file in files}
-    if files and (len(builders) != 1 or None in builders):
-        raise UserError(f"dataset_name: {path} must be parquet or JSONL (.parquet, .jsonl, .json), of one kind")
-    try:
-        if files:
-            dataset = datasets.load_dataset(builders.pop(), data_files=[str(file) for file in files], split="train")
-        else:
-            dataset = datasets.load_dataset(name, split=split)
-        if isinstance(dataset.features.get("company_info"), datasets.Json):  # JSONL whose rows differ in their keys
-            frame = pd.json_normalize(dataset.to_list(), max_level=2)
-        else:
-            frame = dataset.flatten(max_depth=3).to_pandas()
-    except Exception as error:  # the Hub client and the file readers raise dozens of kinds; all mean this
-        raise hub_error(
-            f"dataset_name: {name} cannot be read: {first_line(error.__cause__ or error)}", error
-        ) from error
-    missing = [theirs for theirs, ours in _COLUMNS.items() if ours in _NEEDED and theirs not in frame]
-    if missing:
-        raise UserError(
-            f"dataset_name: {name} lacks the column {', '.join(missing)} of the deepstock schema "
-            f"(found: {', '.join(map(str, frame.columns[:12]))})"
-        )
-    return frame[[column for column in _COLUMNS if column in frame]].rename(columns=_COLUMNS)
-
-
-_BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
-
-
-def _data_files(path: Path) -> list[Path]:
-    """The file itself, or the data files of a folder, hidden ones left out; none when there is no such path."""
-    if path.is_file():
-        return [path]
-    inside = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
-    return sorted(p for p in inside if p.suffix.lower() in _BUILDERS and p.name != "dataset_info.json")
-
+_NEVER = "2262-01-01"
 
 # ---------------------------------------------------------------------------------------------------- labels
 
 
 @functools.lru_cache(maxsize=2)
 def labelled_rows(name: str, split: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """All days of a source, sorted by ticker and date, with labels; and how many are not usable for what reason.
+    """All days of a source, sorted by ticker and date, with labels; and how many are not usable, by reason.
 
     Adds `next_date`, `next_return` (fraction, next trading day's close against the row's), `up` (bool), `last_sign`
     (direction of the last change) and `usable`. A day without a price keeps its place, so that the row before it has
@@ -153,7 +59,7 @@ def label_rows(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, dict[str, 
         frame[column] = pd.to_numeric(frame[column], errors="coerce").astype("float64")
     frame["ticker"] = frame["ticker"].astype("string").str.strip().replace("", pd.NA).astype(object)
     frame["current_date"] = frame["current_date"].fillna(frame["date"])
-    # Headlines without a date are as late as the row says it is; with a date that cannot be read, too late to use.
+    # Headlines without a date are taken to be of the row's current date; with an unreadable date they are not used.
     frame["news_date"] = frame["news_date"].fillna(frame["current_date"].where(~news_is_dated, pd.Timestamp(_NEVER)))
     # A price of a later day than the row's own is future information.
     priced = (frame["close"] > 0) & np.isfinite(frame["close"]) & (frame["date"] <= frame["current_date"])
@@ -165,9 +71,9 @@ def label_rows(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, dict[str, 
     # Beyond ticker and date only to break ties: which of two rows of one day is kept must not depend on the source.
     ties = ["current_date", "close", "open", "previous_close", "news_date", "text"]
     frame = frame.sort_values(["ticker", "date", *ties], kind="stable").drop(columns="text")
-    twice = frame.duplicated(["ticker", "date"])
-    counts["same day twice"] = int(twice.sum())
-    frame = frame[~twice].reset_index(drop=True)
+    duplicate = frame.duplicated(["ticker", "date"])
+    counts["duplicate day"] = int(duplicate.sum())
+    frame = frame[~duplicate].reset_index(drop=True)
     if not frame["close"].notna().any():
         raise UserError(f"{name}: no row has a date (YYYY-MM-DD) and a positive close; the first: {raw}")
 
@@ -187,11 +93,8 @@ def label_rows(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, dict[str, 
     return frame, counts
 
 
-_NEVER = "2262-01-01"
-
-
 def _previous_close(frame: pd.DataFrame) -> pd.Series:
-    """The close before the row's own: the row before, or what the row itself says (up to 7 days back upstream)."""
+    """The close before the row's own: that of the row before, or the row's `previous_close` where that is newer."""
     before = frame.groupby("ticker", sort=False)[["date", "close"]].shift(1)
     known_until = before["date"].where(before["close"].notna())
     own_is_newer = (frame["previous_date"] < frame["date"]) & ~(known_until >= frame["previous_date"])
@@ -306,9 +209,7 @@ def rl_rows(args: StocksArguments, split: str) -> tuple[Dataset, DataSummary]:
                 else "set them within that range, or auto"
             )
         )
-    balanced = not args.natural_distribution and split != "test"
-    train = usable[in_split(everything, args, "train")[usable.index]]
-    base_rate_up = 0.5 if balanced or train.empty else float(train["up"].mean())
+    balanced = _is_balanced(args, split)
     rows_in_split, after_balancing = len(rows), None
     if balanced:
         rows = balance(rows, args.sampling_seed)
@@ -323,7 +224,25 @@ def rl_rows(args: StocksArguments, split: str) -> tuple[Dataset, DataSummary]:
     dropped = {reason: count for reason, count in counts.items() if count and reason != "read"}
     summary = DataSummary(rows_in_split, len(rows), after_balancing, *days, float(rows["up"].mean()), dropped)
     log.info("%s: %s", split, summary)
-    return Dataset.from_list(records(everything, rows, args, base_rate_up)), summary
+    return Dataset.from_list(records(everything, rows, args, base_rate_up(args, split))), summary
+
+
+def base_rate_up(args: StocksArguments, split: str) -> float:
+    """Share of UP in the training rows, distributed as those of `split` are: 0.5 where these are balanced."""
+    everything, _ = labelled_rows(args.dataset_name, args.dataset_split)
+    usable = _of_tickers(everything[everything["usable"]], args)
+    train = usable[in_split(everything, args, "train")[usable.index]]
+    return 0.5 if _is_balanced(args, split) or train.empty else float(train["up"].mean())
+
+
+def split_of_day(args: StocksArguments, day: str) -> str:
+    """The split whose distribution a day has: test after `validation_end`, else train."""
+    everything, _ = labelled_rows(args.dataset_name, args.dataset_split)
+    return "test" if pd.Timestamp(day) > split_dates(everything, args)[1] else "train"
+
+
+def _is_balanced(args: StocksArguments, split: str) -> bool:
+    return not args.natural_distribution and split != "test"
 
 
 def rows_to_forecast(args: StocksArguments, first: str | None, last: str | None) -> list[dict]:
@@ -345,7 +264,7 @@ def rows_to_forecast(args: StocksArguments, first: str | None, last: str | None)
         days = f"{_day(priced['date'].min())} to {_day(priced['date'].max())}"
         raise UserError(f"no day to forecast from {first or 'the first'} to {last or 'the last'}: {days} has prices")
     if args.train_end != "auto" and _day(rows["date"].min()) <= args.train_end:
-        log.warning("days up to %s may be some the model has learnt from: no forecasts of these", args.train_end)
+        log.warning("days up to %s may be training days: the model may have learnt their outcomes", args.train_end)
     outcome = everything["up"].astype(float).where(everything["usable"])
     of_company = pd.DataFrame({"ups": outcome.fillna(0), "known": outcome.notna()}).groupby(everything["ticker"])
     ups, known = (of_company[name].transform(lambda days: days.cumsum().shift(1)) for name in ("ups", "known"))
@@ -353,11 +272,11 @@ def rows_to_forecast(args: StocksArguments, first: str | None, last: str | None)
 
 
 def records(
-    everything: pd.DataFrame, rows: pd.DataFrame, args: StocksArguments, base_rate_up: float | pd.Series
+    everything: pd.DataFrame, rows: pd.DataFrame, args: StocksArguments, base_rate: float | pd.Series
 ) -> list[dict]:
     """The columns of `rl_rows` for `rows`, a selection (by index) of the labelled frame `everything`.
 
-    base_rate_up: one for all, or by index. label and next_return are None where a row's outcome is not usable.
+    base_rate: of UP, one for all rows or by index. label and next_return are None where a row's outcome is not usable.
     """
     histories = _History(everything)
     made = []
@@ -370,7 +289,7 @@ def records(
                 "label": ("UP" if row["up"] else "DOWN") if known else None,
                 "next_return": float(row["next_return"]) if known else None,
                 "facts": facts_to_json(facts),
-                "base_rate_up": base_rate_up if isinstance(base_rate_up, float) else float(base_rate_up[index]),
+                "base_rate_up": base_rate if isinstance(base_rate, float) else float(base_rate[index]),
                 "ticker": row["ticker"],
                 "date": _day(row["date"]),
             }
@@ -419,7 +338,7 @@ class _History:
 def row_facts(row: dict, days: list, closes: list, args: StocksArguments) -> tuple[list[Fact], str | None]:
     """The facts of one row, in prompt order, and the year of its financials if any are shown.
 
-    `days`, `closes`: the company's past up to the row, oldest first. What lies after the row's date is left out:
+    `days`, `closes`: the company's past up to the row, oldest first. What is later than the row's date is skipped:
     financials of a year that has not ended, headlines of a later day.
     """
     names = [_text(row["name"]), _text(row["ticker"])]
@@ -467,7 +386,7 @@ def _known_from(year: str, lag_days: int) -> pd.Timestamp:
 
 
 def _line_items(items: object) -> dict:
-    """Upstream keeps the line items as a JSON string; what is neither that nor a mapping has none."""
+    """The line items, which upstream keeps as a JSON string; none where they are neither that nor a mapping."""
     if isinstance(items, dict):
         return items
     try:

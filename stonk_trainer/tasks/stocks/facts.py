@@ -1,7 +1,7 @@
 """Facts: every number and text a prompt shows about a company, each under one name and one label.
 
 The prompt is rendered from facts, and the rewards check an answer against the same facts, so they cannot disagree
-about what the model was shown. Nothing here looks past the row's own date: the caller hands over the past only.
+about what the model was shown. Nothing here looks past the row's own date: the caller passes the past only.
 """
 
 from __future__ import annotations
@@ -9,14 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from stonk_trainer.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,8 @@ def label(fact: Fact) -> str:
 
 
 def labels(facts: Iterable[Fact]) -> dict[str, str]:
-    """Label of each citable fact by the fact's name, letter case aside unique: a line item that has the label of
-    something else gets " (financials)"."""
+    """Label of each citable fact by the fact's name. Labels are unique even without letter case: a line item with the
+    label of something else gets " (financials)"."""
     facts = [fact for fact in facts if fact.is_citable]
     found: dict[str, str] = {}
     taken = {"", "company", "date"}  # the prompt's other lines
@@ -82,36 +79,6 @@ def facts_to_json(facts: Sequence[Fact]) -> str:
 
 def facts_from_json(text: str) -> tuple[Fact, ...]:
     return tuple(Fact(**entry) for entry in json.loads(text))
-
-
-def check_facts(facts: object, where: str) -> str:
-    """Facts that were read from a file, as `facts_to_json` writes them.
-
-    facts: a list of name, value, unit and shown, or that list as a JSON string. Raises UserError, which begins with
-    `where`, when it is neither.
-    """
-    if isinstance(facts, str):
-        try:
-            facts = json.loads(facts)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: facts is not JSON: {error}") from error
-    if not isinstance(facts, list):
-        raise UserError(f"{where}: facts is not a list of facts but {type(facts).__name__}")
-    names: set[str] = set()
-    for number, fact in enumerate(facts, start=1):
-        which = f"{where}: fact {number}"
-        if not isinstance(fact, dict) or set(fact) != {"name", "value", "unit", "shown"}:
-            raise UserError(f"{which} must have exactly the keys name, value, unit and shown")
-        if not all(isinstance(fact[key], str) for key in ("name", "unit", "shown")):
-            raise UserError(f"{which}: name, unit and shown must be text")
-        value = fact["value"]
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < sys.float_info.max
-        if not (isinstance(value, str) or is_number):
-            raise UserError(f"{which}: value: {value!r} is neither a number nor text")
-        if fact["name"] in names:
-            raise UserError(f"{which}: duplicate name: {fact['name']}")
-        names.add(fact["name"])
-    return json.dumps(facts)
 
 
 def usd(name: str, value: float) -> Fact:
@@ -180,7 +147,7 @@ def history_facts(closes: Sequence[float], count: int) -> list[Fact]:
 
 
 def financial_facts(line_items: Mapping[str, Any], limit: int) -> list[Fact]:
-    """Reported figures under their upstream names, as `financials/<line item>`; what is not a number is left out."""
+    """Reported figures under their upstream names, as `financials/<line item>`; other values are skipped."""
     facts: list[Fact] = []
     for name, value in line_items.items():
         try:

@@ -1,11 +1,11 @@
-"""What classical models read: a table of numbers per company and day, from the same past that the prompts show."""
+"""The features of classical models: numbers per company and day, from the same past that the prompts show."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from stonk_trainer.tasks.stocks import StocksArguments
+from stonk_trainer.tasks.stocks.arguments import StocksArguments
 from stonk_trainer.tasks.stocks.dataset import in_split, labelled_rows
 
 CHANGES = (1, 2, 3, 5, 10, 20)  # trading days

@@ -1,4 +1,4 @@
-"""A language model as a forecaster: several answers to a row, and what they come to together."""
+"""A language model as a forecaster: several answers to a row, and the forecast they make together."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import generation, loading
 from stonk_trainer.task import SamplingConfig, Task
-from stonk_trainer.tasks.stocks.facts import check_facts
 from stonk_trainer.tasks.stocks.rewards import read_answer
 
 
 class LanguageForecaster:
-    """Asks the model in a folder for `sampling.samples` answers to each row."""
+    """Samples `sampling.samples` answers to each row from the model in a folder."""
 
     def __init__(self, task: Task, path: str, sampling: SamplingConfig):
         if sampling.horizon != 1:
-            raise UserError(f"horizon: {sampling.horizon}: stocks are forecast for the next trading day: leave it out")
+            raise UserError(f"horizon: {sampling.horizon}: stocks are forecast one trading day ahead: leave it out")
         tokenizer = loading.load_tokenizer(path)
         task.check_tokenizer(tokenizer, path)
         self.sampling, self._evidence = sampling, task.args.evidence
@@ -39,18 +38,18 @@ class LanguageForecaster:
 
 
 def combine(row: Mapping, texts: Sequence[str], evidence: str = "optional") -> dict[str, Any]:
-    """What several answers to one row come to.
+    """The forecast that several answers to one row make together.
 
-    The direction most readable answers give; of a tie the one whose stated probability is higher, then that of the
-    base rate. `answer` is one that says the same: of these the one with the most grounded lines, then the fewest
-    others. evidence: as the recipe's key.
+    Its direction is that of most readable answers; in a tie the one with the higher stated probability, then that of
+    the base rate. `answer` is the answer shown: of those with this direction the one with the most grounded lines, then
+    the fewest others. evidence: as the recipe's key.
     """
     answers = []
     for text in texts:
         read = read_answer(text, row["facts"], evidence)
         forecast = read["forecast"] or {"direction": None, "confidence": None, "move": None}
-        told = {key: read[key] for key in ("problem", "remark", "grounded", "evidence", "invented")}
-        answers.append({**forecast, **told, "completion": text})
+        checked = {key: read[key] for key in ("problem", "remark", "grounded", "evidence", "invented")}
+        answers.append({**forecast, **checked, "completion": text})
     readable = [answer for answer in answers if answer["direction"]]
     nothing = dict.fromkeys(("direction", "confidence", "stated_confidence", "move"))
     if not readable:
@@ -83,17 +82,3 @@ def combine(row: Mapping, texts: Sequence[str], evidence: str = "optional") -> d
 def _groundedness(answer: Mapping) -> tuple[int, int]:
     grounded = sum(line["verdict"] == "grounded" for line in answer["evidence"])
     return grounded, grounded - len(answer["evidence"]) - len(answer["invented"])
-
-
-def check_row(row: Mapping, where: str) -> dict[str, Any]:
-    """`row` with its facts as JSON. UserError when it has no prompt that a chat model reads, or facts that are none."""
-    prompt = row.get("prompt")
-    if not isinstance(prompt, list) or not prompt or not all(map(_is_message, prompt)):
-        raise UserError(
-            f"{where}: prompt is not a list of messages (role, content): give rows as `stonk data rows` writes"
-        )
-    return {**row, "facts": check_facts(row.get("facts", []), where)}
-
-
-def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))

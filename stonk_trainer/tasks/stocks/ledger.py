@@ -1,12 +1,13 @@
-"""The ledger: what the facts of one row bear out, of evidence lines and of the numbers in a thought.
+"""The ledger: checks the evidence lines of an answer, and the numbers of its thought, against the facts of a row.
 
     - 5-day change | -1.77% | DOWN
     - Close vs 20-day average | below | DOWN
     - Headline 2 | "raises full-year guidance" | UP
 
-A line is checked exactly: the name must be a label of the prompt or a comparison of two, the value must be the fact's
-as far as it is written. The side is the writer's own reading, and no word of the thought decides a verdict. A number of
-the thought is *known* when it is a fact or follows from two of them in one of a few ways; every other is *invented*.
+A line is checked exactly: its name must be a label of the prompt or a comparison of two, and its value must be the
+fact's to the digits written. The side is the writer's own reading, and no word of the thought decides a verdict. A
+number of the thought is *known* when it is a fact or follows from two of them in one of a few ways; otherwise it is
+*invented*.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _PUNCTUATION = "".join(c for c in map(chr, range(0x10000)) if unicodedata.catego
 
 
 class Known(NamedTuple):
-    """A number that a row bears out. name: what it is. derived: the prompt does not show it, it follows from two facts.
-    side: that of a change, by its sign; NEUTRAL for all else."""
+    """A number that a row explains. name: of its fact or facts. derived: it is not in the prompt but follows from two
+    facts. side: of a change, by its sign; else NEUTRAL."""
 
     name: str
     value: Decimal
@@ -56,7 +57,7 @@ def ledger_of(facts: str) -> Ledger:
 
 
 class Ledger:
-    """Built once per row; says what the verdict on an evidence line is, and whether a number is known."""
+    """The facts of a row, indexed to check many answers against."""
 
     def __init__(self, facts: Sequence[Fact]):
         self._facts = {fact.name: fact for fact in facts}
@@ -114,7 +115,7 @@ class Ledger:
             yield line
 
     def _read_line(self, text: str) -> Evidence:
-        """One line as if it were the first; of a wrong value too `cites` says which facts it names."""
+        """One line as if it were the first. `cites` holds the facts it names even when the value is wrong."""
         parts = _split(text)
         if parts is None:
             return Evidence(text.strip(_SPACES).removeprefix("- "), "", "", "malformed")
@@ -122,7 +123,7 @@ class Ledger:
         cites = self._cited(name)
         if not cites:
             return Evidence(name, value, side, "no such fact")
-        return Evidence(name, value, side, "grounded" if self._bears_out(cites, value) else "wrong value", cites)
+        return Evidence(name, value, side, "grounded" if self._agrees(cites, value) else "wrong value", cites)
 
     def _cited(self, name: str) -> tuple[str, ...]:
         """The fact of this label, or the two that `A vs B` compares; empty when it is neither."""
@@ -136,7 +137,7 @@ class Ledger:
         comparable = self._prices.issuperset(pair) or self._changes.issuperset(pair)
         return pair if comparable and pair[0] != pair[1] else ()
 
-    def _bears_out(self, cites: tuple[str, ...], value: str) -> bool:
+    def _agrees(self, cites: tuple[str, ...], value: str) -> bool:
         if len(cites) == 2:
             a, b = (self._values[name] for name in cites)
             return _compares(a, b, value, prices=cites[0] in self._prices)
@@ -150,7 +151,7 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------ numbers
 
     def _judge_numbers(self, numbers: Sequence[tuple[Quantity, Known | None]]) -> Iterator[Evidence]:
-        """Each number of a thought as a line of its own; the answer's own move and confidence are none."""
+        """Each number of a thought as a line of its own, without the answer's own move and confidence."""
         lines = [(number, known) for number, known in numbers if known is None or known.name]
         seen: set[str] = set()
         for place, (number, known) in enumerate(lines):
@@ -166,7 +167,7 @@ class Ledger:
             yield Evidence(name, number.text, side, verdict, (name,) if verdict == "grounded" else ())
 
     def _known(self, number: Quantity, answer: Answer) -> Known | None:
-        """What the row, or the answer itself, bears `number` out with; None when it is invented."""
+        """The number of the row, or of the answer itself, that `number` is; None when it is invented."""
         if number.value is None:
             return None
         sizes, known = self._known_numbers.get(number.unit, ((), ()))
@@ -179,8 +180,8 @@ class Ledger:
 
     @functools.cached_property
     def _known_numbers(self) -> dict[str, tuple[list[Decimal], list[Known]]]:
-        """By unit, in order of size: facts, numbers in texts that are shown, changes between closes, distances of the
-        close. A plain number may be any of these that is shown."""
+        """By unit, (sizes, numbers) in order of size: facts, numbers in texts, changes between closes, distances of the
+        close. The unit "" holds all that the prompt shows, for numbers without a unit."""
         by_unit: dict[str, list[Known]] = {"": []}
         for name, value in self._values.items():
             side = _side(value) if name in self._changes else "NEUTRAL"
@@ -219,7 +220,7 @@ def _is_headline(name: str) -> bool:
 
 
 def _days_ago(name: str) -> int | None:
-    """0 of `close`, 2 of `close_2d_ago`; None of what is not a close."""
+    """0 for `close`, 2 for `close_2d_ago`, None for other facts."""
     found = re.fullmatch(r"close_(\d+)d_ago", name)
     return int(found[1]) if found else 0 if name == "close" else None
 
@@ -249,12 +250,12 @@ def _split(line: str) -> tuple[str, str, str] | None:
 
 
 def _words(text: str) -> list[str]:
-    """Words split at spaces, letter case and the punctuation at their edges aside."""
+    """Words split at spaces, in lower case and without punctuation at their edges."""
     return [word for part in text.lower().split() if (word := part.strip(_PUNCTUATION))]
 
 
 def _compares(a: Decimal, b: Decimal, value: str, prices: bool) -> bool:
-    """Whether `value` says how a lies to b: the word, or the signed distance."""
+    """Whether `value` is how a compares to b: above, below or equal, or the signed distance."""
     if value in ("above", "below", "equal"):
         return value == ("above" if a > b else "below" if a < b else "equal")
     number = read_value(value)

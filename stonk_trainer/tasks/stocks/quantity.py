@@ -57,9 +57,9 @@ _UNSEEN |= dict.fromkeys(map(ord, "\\*`"))
 class Quantity(NamedTuple):
     """A number as it is written.
 
-    value: with its sign and scale, of a percentage the percent points; None when it is not a number ("9,9%", "1e5").
-    half: half a unit of the last digit written. unit: "%", "$", "pp", "" for a plain number, or another unit.
-    signed: whether it has a plus or a minus. places: decimals written.
+    value: with its sign and scale, of a percentage the percent points; None when malformed ("9,9%", "1e5"). half: half
+    a unit of the last digit written. unit: "%", "$", "pp", "" for a plain number, or another unit. signed: whether it
+    has a plus or a minus. places: decimals written.
     """
 
     text: str
@@ -70,7 +70,7 @@ class Quantity(NamedTuple):
     places: int
 
     def states(self, true: Decimal) -> bool:
-        """Whether this is `true` as far as it is written, ends included; a number of zeros states only zero."""
+        """Whether this is `true` to the digits written, ends included; a number of zeros states only zero."""
         return self.value is not None and abs(self.value - true) <= self.half and bool(self.value or not true)
 
     def states_size(self, true: Decimal) -> bool:
@@ -98,8 +98,8 @@ def _read_value(text: str) -> Quantity | None:
 def quantities_in(text: str) -> Iterator[Quantity]:
     """Each number of `text` that has a unit (%, a currency, pp, a scale) or a decimal point.
 
-    Plain whole numbers, dates and lengths ("5-day") have neither, and are left out. Markdown, backslashes and what is
-    not seen (marks on letters, zero-width characters) do not count.
+    Plain whole numbers, dates and lengths ("5-day") have neither, and are skipped. Markdown, backslashes and invisible
+    characters (marks on letters, zero width) are ignored.
     """
     digits_in = _ASCII_DIGITS
     if not text.isascii():
@@ -164,7 +164,7 @@ def _before(text: str, start: int) -> tuple[int, str, str]:
 
 
 def _quantity(text: str, digits: str, sign: str, shift: int, unit: str) -> Quantity:
-    """digits: empty where the number is written in a way that the data are not."""
+    """digits: empty where the number is written in a form that no fact has."""
     if not digits or len(digits) > LONGEST:
         return Quantity(text, None, Decimal(0), unit, bool(sign), 0)
     return _exact(text, digits, sign, shift, unit)

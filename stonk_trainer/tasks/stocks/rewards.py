@@ -5,7 +5,7 @@
     data_usage   the evidence is what the prompt shows, and the thought invents no numbers
     coherence    the evidence points to the answer, and the thought ends where the answer does
 
-Each is a value in [0, 1] and why it is that. A completion without one readable answer earns 0 in all of them.
+Each returns a value in [0, 1] and the reason for it. A completion without a readable answer earns 0 in all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ACCURACIES = ("direction", "calibrated")
 EVIDENCE = ("required", "optional")
 
 DEFAULT_VOLATILITY = 0.02  # daily, as a fraction: about that of a large US share; used when the row shows none
-ENOUGH_FACTS = 3  # distinct facts cited for full data_usage
+ENOUGH_FACTS = 3  # distinct facts to cite for full data_usage
 LEAST_WORDS = 8  # a shorter thought has no substance
 
 # ------------------------------------------------------------------------------------------------------ the rewards
@@ -51,13 +51,13 @@ def weighted_by_base_rate(reward: Reward) -> Reward:
     That is 0.5 / b_label, scaled by one constant so that no reward exceeds 1. Always UP then earns
     b · min(b, 1 - b) / b = min(b, 1 - b) on average, and always DOWN the same: following the majority pays nothing.
     With `calibrated` the reward stays proper for a world in which both directions are equally likely: the best p_up has
-    the odds of the true probability divided by the odds of b. It is a statement beyond the base rate, not a probability
-    to bet on; to recover that, multiply the odds by b / (1 - b).
+    the odds of the true probability divided by the odds of b. That is a statement relative to the base rate, not a
+    probability to bet on; to recover one, multiply the odds by b / (1 - b).
     """
 
     def weighted(answer: Answer, row: Row) -> tuple[float, str]:
         value, reason = reward(answer, row)
-        base_rate_up = min(max(row["base_rate_up"], 0.01), 0.99)  # a base rate of 0 or 1 would silence every row
+        base_rate_up = min(max(row["base_rate_up"], 0.01), 0.99)  # at 0 or 1 every weight would be 0
         of_label = base_rate_up if row["label"] == "UP" else 1 - base_rate_up
         weight = min(base_rate_up, 1 - base_rate_up) / of_label
         return value * weight, f"{reason}; weighted {weight:.2f} for the base rate of {row['label']}"
@@ -118,7 +118,7 @@ COMPONENTS = tuple(REWARDS)
 
 
 def _fault(answer: Answer) -> str | None:
-    """What a thought lacks, if anything."""
+    """What is wrong with a thought, if anything."""
     thought = answer.thought
     if sum(1 for _ in islice(_WORD.finditer(thought), LEAST_WORDS)) < LEAST_WORDS:
         return f"has fewer than {LEAST_WORDS} words"
@@ -126,12 +126,12 @@ def _fault(answer: Answer) -> str | None:
     sentences = [sentence for part in text.split(". ") if (sentence := part.strip(" .!?")).count(" ") > 1]
     if len(set(sentences)) < len(sentences):
         return "repeats a sentence"
-    said = _SAID.findall(thought) if "UP" in thought or "DOWN" in thought else []
-    return f"ends with {said[-1]}" if said and said[-1] != answer.direction else None
+    directions = _DIRECTION.findall(thought) if "UP" in thought or "DOWN" in thought else []
+    return f"ends with {directions[-1]}" if directions and directions[-1] != answer.direction else None
 
 
 _WORD = re.compile(r"[^\W_]+")
-_SAID = re.compile(r"\b(?:UP|DOWN)\b")
+_DIRECTION = re.compile(r"\b(?:UP|DOWN)\b")
 
 
 def _grounded(answer: Answer) -> str:
@@ -152,7 +152,7 @@ def _count(n: int, what: str) -> str:
 
 
 class Scorer:
-    """Scores batches of answers by the table; a batch is parsed and checked once, whichever rewards are asked for.
+    """Scores batches of answers; a batch is parsed and checked once for all rewards.
 
     accuracy: "direction" or "calibrated". skew_aware: weigh it by the base rate. evidence: "required", or "optional":
     an answer without evidence is judged by the numbers of its reasoning. Raises ValueError for another value.
@@ -166,22 +166,22 @@ class Scorer:
         self.rewards: dict[str, Reward] = REWARDS | {"accuracy": weighted_by_base_rate(kind) if skew_aware else kind}
         self.columns = ("label", "next_return", "facts", *(("base_rate_up",) if skew_aware else ()))
         self._evidence = evidence
-        self._asked: tuple[list, list[list]] = ([], [])
+        self._batch: tuple[list, list[list]] = ([], [])
         self._checked: list[tuple[Answer, Row]] = []
 
     def check(self, completions: Sequence[Any], columns: Mapping[str, Sequence]) -> list[tuple[Answer, Row]]:
-        """Each completion as it was checked, and its row.
+        """Each completion, checked against its row, and the row.
 
         completions: texts, or conversations that end with the assistant's message. columns: `self.columns` of the rows.
         TRL calls one reward function after another with the same lists: the last batch is remembered.
         """
         if missing := [name for name in self.columns if name not in columns]:
             raise ValueError(f"the row has no {', '.join(missing)}")
-        asked = (list(completions), [list(columns[name]) for name in self.columns])
-        if not self._checked or asked != self._asked:  # the same objects, so that comparing them takes no time
-            rows: list[Row] = [dict(zip(self.columns, values, strict=True)) for values in zip(*asked[1], strict=True)]
-            checked = [(self._check(text, row), row) for text, row in zip(asked[0], rows, strict=True)]
-            self._asked, self._checked = asked, checked
+        batch = (list(completions), [list(columns[name]) for name in self.columns])
+        if not self._checked or batch != self._batch:  # the same objects, so that comparing them takes no time
+            rows: list[Row] = [dict(zip(self.columns, values, strict=True)) for values in zip(*batch[1], strict=True)]
+            checked = [(self._check(text, row), row) for text, row in zip(batch[0], rows, strict=True)]
+            self._batch, self._checked = batch, checked
         return self._checked
 
     def _check(self, completion: Any, row: Row) -> Answer:
@@ -194,9 +194,12 @@ class Scorer:
         Called as f(completions, label=…, next_return=…, facts=…, **kwargs) -> list[float], the columns lists as long as
         completions. Raises ValueError for an unknown name.
         """
+        self._check_names(names)
+        return [self._reward_function(name) for name in names]
+
+    def _check_names(self, names: Sequence[str]) -> None:
         if unknown := [name for name in names if name not in self.rewards]:
             raise ValueError(f"unknown reward {unknown[0]!r}; choose from {', '.join(self.rewards)}")
-        return [self._reward_function(name) for name in names]
 
     def _reward_function(self, name: str) -> Callable[..., list[float]]:
         def reward(completions: Sequence[Any], **columns: Any) -> list[float]:
@@ -206,10 +209,23 @@ class Scorer:
         return reward
 
     def value(self, name: str, answer: Answer, row: Row) -> tuple[float, str]:
-        """The reward `name` of one answer, and why it is that."""
+        """The reward `name` of one answer, and the reason for it."""
         if answer.direction is None:
             return 0.0, f"no readable answer: {answer.problem}"
         return self.rewards[name](answer, row)
+
+    def explain(self, completion: str, row: Row, weights: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """Score one completion and say why; see `score`."""
+        weights = dict.fromkeys(COMPONENTS, 1 / len(COMPONENTS)) if weights is None else weights
+        self._check_names(list(weights))
+        ((answer, _),) = self.check([completion], {name: [value] for name, value in row.items()})
+        values = {name: self.value(name, answer, row) for name in self.rewards}
+        return {
+            **{name: value for name, (value, _) in values.items()},
+            "total": sum(weight * values[name][0] for name, weight in weights.items()),
+            **describe(answer),
+            "reasons": {name: reason for name, (_, reason) in values.items()},
+        }
 
 
 def score(
@@ -223,28 +239,24 @@ def score(
 ) -> dict[str, Any]:
     """Score one completion and say why.
 
-    row: label ("UP"/"DOWN"), next_return (fraction), facts (JSON of `facts_to_json`), base_rate_up (in [0, 1]; only
-    read when skew_aware). weights: by reward; those left out weigh 0. None: `total` is the mean of the four.
+    Args:
+        completion: the assistant's text.
+        row: label ("UP"/"DOWN"), next_return (fraction), facts (JSON of `facts_to_json`), and for skew_aware
+            base_rate_up (in [0, 1]).
+        accuracy, skew_aware, evidence: as in a recipe; see `Scorer`.
+        weights: by reward; those left out weigh 0. None: `total` is the mean of the four.
 
-    Returns each reward, total (the weighted sum), reasons (one text per reward), and what `describe` says.
-    Raises ValueError for an unknown value or reward, and for a row without a key or with a malformed value.
+    Returns:
+        Each reward, total (the weighted sum), reasons (one text per reward), and what `describe` returns.
+
+    Raises:
+        ValueError: an unknown setting or reward, or a row without a column or with a malformed value.
     """
-    scorer = Scorer(accuracy, skew_aware, evidence)
-    weights = dict.fromkeys(COMPONENTS, 1 / len(COMPONENTS)) if weights is None else weights
-    if unknown := [name for name in weights if name not in scorer.rewards]:
-        raise ValueError(f"unknown reward {unknown[0]!r}; choose from {', '.join(scorer.rewards)}")
-    ((answer, _),) = scorer.check([completion], {name: [value] for name, value in row.items()})
-    parts = {name: scorer.value(name, answer, row) for name in scorer.rewards}
-    return {
-        **{name: value for name, (value, _) in parts.items()},
-        "total": sum(weight * parts[name][0] for name, weight in weights.items()),
-        **describe(answer),
-        "reasons": {name: reason for name, (_, reason) in parts.items()},
-    }
+    return Scorer(accuracy, skew_aware, evidence).explain(completion, row, weights)
 
 
 def describe(answer: Answer) -> dict[str, Any]:
-    """What an answer says, as plain values.
+    """An answer as plain values.
 
     forecast (direction, confidence, move; None when unreadable), problem (why it is unreadable), remark (on a
     confidence that does not count), evidence (name, value, side, verdict), invented (numbers of the thought), grounded
@@ -265,7 +277,7 @@ def describe(answer: Answer) -> dict[str, Any]:
 
 
 def read_answer(completion: str, facts: str, evidence: str = "optional") -> dict[str, Any]:
-    """What one completion says, whatever came after: as `describe`. Raises ValueError for malformed facts."""
+    """One completion as `describe` returns it; needs no label. Raises ValueError for malformed facts."""
     return describe(ledger_of(facts).check(parse(completion), evidence))
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def print_answer(forecast: Mapping) -> None:
-    """The answer that a forecast shows, and its evidence; nothing where no answer is readable."""
+    """Print the answer of a forecast and its evidence; nothing where no answer is readable."""
     if forecast["answer"]:
         console = make_console()
         console.print(styled(printable(f"{forecast['ticker']} {forecast['date']}", console), "bold"))
@@ -22,7 +22,7 @@ def print_answer(forecast: Mapping) -> None:
 
 
 def print_evidence(evidence: Sequence[Mapping], invented: Sequence[str], console: Console) -> None:
-    """The lines of an answer's evidence as a table with verdicts, and the invented numbers of its thought."""
+    """Print the evidence of an answer as a table with verdicts, and the invented numbers of its thought."""
     if evidence:
         table = plain_table("evidence", "value", "side", "verdict")
         for line in evidence:

@@ -1,7 +1,7 @@
-"""Warm-up texts: answers in the form the prompt asks for, true to the facts, whose direction is a coin toss.
+"""Warm-up texts: answers in the form the prompt asks for, true to the facts, with a random direction.
 
 They teach the form and to cite the data, and nothing about the outcome: the stated direction, confidence and move are
-drawn without looking at the label. The sides of the evidence follow the signs, or all turn round under a thought that
+drawn without looking at the label. The sides of the evidence follow the signs, or are all reversed under a thought that
 calls the moves overdone, whichever gives the direction a majority.
 """
 
@@ -66,7 +66,7 @@ def write_answer(facts: Sequence[Fact], direction: str, rng: random.Random) -> s
 
 
 def _signed_lines(facts: Sequence[Fact], rng: random.Random) -> list[Line]:
-    """Changes, and the close beside averages and an earlier close: one to three, which are not a draw."""
+    """Changes, and the close compared with averages and an earlier close: one to three, with a majority."""
     label, value = labels(facts), {fact.name: float(fact.value) for fact in facts if fact.is_number}
     found = []
     for fact in facts:
@@ -90,8 +90,8 @@ def _signed_lines(facts: Sequence[Fact], rng: random.Random) -> list[Line]:
 
 
 def _other_lines(facts: Sequence[Fact], signed: Sequence[Line], rng: random.Random) -> list[Line]:
-    """Levels and headlines, which point to neither side, to fill up: first what is not cited yet, and closes of
-    earlier days last."""
+    """Levels and headlines, which point to neither side, to complete the evidence: facts not cited yet come first,
+    closes of earlier days last."""
     label, cited = labels(facts), {name for line in signed for name in line.cites}
     found = []
     for fact in facts:
@@ -114,7 +114,7 @@ def _quote(headline: str, rng: random.Random) -> str:
 
 
 def _thought(signed: Sequence[Line], turned: bool, direction: str, rng: random.Random) -> str:
-    """A few words about the signs, and what they come to."""
+    """A few words about the signs, and the conclusion."""
     if not signed:
         return f"Nothing in the data points clearly to one side, so this is close to a coin. I lean {direction}."
     majority = _majority(signed)

@@ -14,8 +14,8 @@ from stonk_trainer.tasks.btc.codec_training import (
     coding_error,
     kmeans_centres,
     patch_error,
-    stretches,
     train_codec,
+    training_examples,
     usage,
 )
 
@@ -204,11 +204,11 @@ def test_less_data_than_two_patches_per_code_is_refused(data):
 
 def test_training_examples_start_at_every_phase_of_a_patch():
     days = np.arange(3000.0)
-    examples = stretches([days], 4)
+    examples = training_examples([days], 4)
     assert examples.shape[1] == 256 and set(examples[:, 0].int().remainder(4).tolist()) == {0, 1, 2, 3}
     assert (examples[:, 1:] - examples[:, :-1] == 1).all()
-    assert stretches([days[:30], days[:21]], 4).shape == (1, 28)  # no shorter than the longest series has
-    assert stretches([days[:5]], 1).tolist()[0] == [0, 1, 2, 3, 4]
+    assert training_examples([days[:30], days[:21]], 4).shape == (1, 28)  # no shorter than the longest series has
+    assert training_examples([days[:5]], 1).tolist()[0] == [0, 1, 2, 3, 4]
 
 
 def test_perplexity_is_of_the_shares_of_codes():
@@ -375,7 +375,7 @@ def test_garbage_is_one_line_of_error(random_codec, tmp_path):
     torch.save(random_codec().state_dict(), path)
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
-    broken = [b"", b"no state dict", b"PK\x03\x04", b"\x80\x02", rng.bytes(500), whole[: len(whole) // 2]]
+    broken = [b"", b"not a state dict", b"PK\x03\x04", b"\x80\x02", rng.bytes(500), whole[: len(whole) // 2]]
     broken += [
         b"\x80\x02.",
         b"\x80\x02}b.",
@@ -390,13 +390,13 @@ def test_garbage_is_one_line_of_error(random_codec, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ([1, 2], "holds no state dict"),
-        ({"a": 3.0}, "holds no state dict"),
+        ([1, 2], "is not a state dict"),
+        ({"a": 3.0}, "is not a state dict"),
         ({}, "has 0 convolutions"),
         ({"lin.weight": torch.zeros(3, 4)}, "has 0 convolutions"),
         ({f"c{i}.weight": torch.zeros(4, 4, 3) for i in range(7)}, "has 7 convolutions"),
-        ({f"c{i}.weight": torch.zeros(4, 4, 3) for i in range(6)}, "holds no codebook"),
-        ({**{f"c{i}.weight": torch.zeros(4, 4, 3) for i in range(6)}, "book": torch.zeros(9, 4)}, "is no VQ-VAE"),
+        ({f"c{i}.weight": torch.zeros(4, 4, 3) for i in range(6)}, "has no codebook"),
+        ({**{f"c{i}.weight": torch.zeros(4, 4, 3) for i in range(6)}, "book": torch.zeros(9, 4)}, "is not a VQ-VAE"),
     ],
 )
 def test_a_state_dict_of_something_else_is_one_line_of_error(tmp_path, content, says):

@@ -307,16 +307,16 @@ def _codec_of(folder):
     ("keys", "says"),
     [
         ([], "no model: give its folder with --model"),
-        (["--model", "nowhere"], "codec nowhere/codec not found"),
+        (["--model", "nowhere"], "model nowhere not found"),
         (["--model", "nowhere", "--codec", "CODEC"], "model nowhere not found"),
-        (["--model", "BARE"], "bare/codec not found: give the folder of a codec"),
+        (["--model", "BARE"], "bare has none: give the folder or .pt file of a codec"),
         (["--model", "GPT", "--codec", "OTHER"], "knows 16 market tokens and the codec has 64 codes"),
-        (["--model", "GPT", "GPT"], "model: 2 models are compared with --evaluate true"),
+        (["--model", "GPT", "GPT"], "model: --evaluate true compares 2 models"),
         (["--model", "GPT", "--date", "2019-12-31"], "date: the prices start after 2019-12-31, on 2020-01-02"),
         (["--model", "GPT", "--date", "yesterday"], "date: yesterday is not a day"),
         (["--model", "GPT", "--paths", "99"], "paths: 99 are too few"),
         (["--model", "GPT", "--horizon", "0"], "horizon: 0 must be at least 1"),
-        (["--model", "GPT", "--temperature", "0"], "temperature: 0.0 must be above 0"),
+        (["--model", "GPT", "--temperature", "0"], "temperature: 0.0 must be a finite number above 0"),
         (["--model", "GPT", "--context-len", "96"], "context_len: 96 tokens leave no room"),
         (["--model", "GPT", "--train_end", "2021-01-01"], "train_end: 2021-01-01 is not the 2021-06-30"),
         (["--model", "GPT", "--csv", "embedded:markets"], "embedded:markets has 23 series: choose one with --tickers"),
@@ -394,5 +394,5 @@ def test_a_codec_with_other_dates_than_the_models_own_is_refused(
 
 def test_a_forecast_of_days_the_model_has_learnt_from_says_so(stonk, gpt_folder, market_csv, tmp_path):
     keys = ("forecast", "--model", gpt_folder(), "--csv", market_csv, "--context-len", 16, "--out", tmp_path)
-    assert "what it remembers" in stonk(*keys, "--date", "2021-03-01")
-    assert "what it remembers" not in stonk(*keys)
+    assert "is memory" in stonk(*keys, "--date", "2021-03-01")
+    assert "is memory" not in stonk(*keys)

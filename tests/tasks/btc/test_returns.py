@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.btc.returns import load_series, part, scale_of
+from stonk_trainer.tasks.btc.returns import load_series, returns_between, scale_of
 
 
 def days(count, start="2020-01-01", freq="D"):
@@ -99,7 +99,7 @@ def test_a_ticker_in_two_files_of_a_folder_is_refused(tmp_path):
     write(tmp_path, days(40), name="a.csv", ticker="BTC")
     write(tmp_path, days(40), name="b.csv", ticker="BTC")
     text = refusal(str(tmp_path))
-    assert "BTC stands in a.csv and in b.csv" in text
+    assert "BTC is in a.csv and in b.csv" in text
 
 
 @pytest.mark.parametrize("asked, nearest", [("btc", "BTC"), ("MSTF", "MSFT"), ("APPL", "AAPL")])
@@ -203,24 +203,9 @@ def test_returns_that_are_all_the_same_have_no_scale(tmp_path, prices):
         scale_of(one(tmp_path, 100, prices), "2020-04-01")
 
 
-@pytest.mark.parametrize("day", ["2020-02-30", "soon", ""])
-def test_an_end_of_training_that_is_no_day_is_refused(tmp_path, day):
-    with pytest.raises(UserError, match="is not a day"):
-        scale_of(one(tmp_path), day)
-
-
-def test_parts_by_date_do_not_overlap_and_keep_the_prices(tmp_path):
-    prices = closes(100)
-    series = one(tmp_path, 100, prices)
-    train, test = part(series, until="2020-02-15"), part(series, after="2020-02-15")
-    assert str(train.dates[-1]) == "2020-02-15" and str(test.dates[0]) == "2020-02-16"
-    assert np.array_equal(np.concatenate([train.returns, test.returns]), series.returns)
-    assert train.first_close == prices[0] and test.first_close == pytest.approx(prices[45])
-    assert test.first_close * np.exp(np.cumsum(test.returns)) == pytest.approx(prices[46:])
-
-
-def test_a_part_may_be_empty(tmp_path):
-    empty = part(one(tmp_path), after="2021-01-01")
-    assert len(empty.returns) == len(empty.dates) == 0
-    with pytest.raises(UserError, match="it is empty"):
-        scale_of(empty, "2022-01-01")
+def test_returns_between_days_share_none_and_may_be_none(tmp_path):
+    series = one(tmp_path, 100)
+    train, test = returns_between(series, until="2020-02-15"), returns_between(series, after="2020-02-15")
+    assert np.array_equal(np.concatenate([train, test]), series.returns)
+    assert len(train) == (series.dates <= np.datetime64("2020-02-15")).sum()
+    assert len(returns_between(series, after="2021-01-01")) == 0

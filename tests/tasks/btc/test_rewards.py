@@ -33,7 +33,7 @@ def earned(codec, names, completions, future_tokens, future_returns=None, prompt
         "scale": [scale] * count,
         "trainer_state": None,
     }
-    functions = rewards.reward_functions(names, codec, len(future_tokens), cost_bps)
+    functions = [rewards.trl_reward(name, codec, len(future_tokens), cost_bps) for name in names]
     assert [function.__name__ for function in functions] == list(names)
     return {f.__name__: f(prompts=prompts or [CONTEXT] * count, completions=completions, **columns) for f in functions}
 

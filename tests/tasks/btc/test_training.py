@@ -73,7 +73,7 @@ def test_every_stage_leaves_a_model_that_can_forecast_on_its_own(run_in_turn, st
     model = AutoModelForCausalLM.from_pretrained(best)
     sampled = model.generate(torch.tensor([[3, 4, 5]]), do_sample=True, max_new_tokens=40)
     assert sampled.shape == (1, 43) and sampled.max() < CODES
-    assert {"recipe.yaml", "environment.json", "training.log", "metrics.jsonl"} <= {
+    assert {"recipe.yaml", "run.json", "training.log", "metrics.jsonl"} <= {
         path.name for path in (run_in_turn / stage).iterdir()
     }
 
@@ -121,7 +121,7 @@ def test_a_check_shows_what_the_future_earns_and_what_another_does(run_in_turn, 
     flags = f"--in {run_in_turn}/sft/best_model --out {run_in_turn}/other --csv {market_csv} --reward token_acc"
     text = stonk("check", "btc/rl", *flags.split(), *RL)
     earned = {m[1]: float(m[2]) for m in re.finditer(r"^  (what came|one token|backwards) +([\d.]+)", text, re.M)}
-    assert earned["what came"] == 1 > earned["one token"] and "no fault found" in text
+    assert earned["what came"] == 1 > earned["one token"] and "no errors found" in text
 
 
 def test_rl_raises_the_reward_it_is_given(run_in_turn, market_csv, tmp_path, stonk):
@@ -213,7 +213,7 @@ def test_dates_other_than_the_codecs_are_refused(run_in_turn, market_csv, tmp_pa
 
 def test_rl_from_nothing_is_refused(market_csv, tmp_path, refused):
     said = refused("grpo", "--config", "btc/rl", "--in", "new", "--out", tmp_path / "run", "--csv", market_csv, *RL)
-    assert "RL needs a model that has learnt" in said
+    assert "RL needs a trained model" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -62,7 +62,7 @@ def test_the_shares_are_those_asked_for_and_are_printed_beside_what_was_achieved
     counts = Counter(row["stratum"] for row in rows)
     assert {stratum: counts[stratum] / len(rows) for stratum in SHARES} == pytest.approx(SHARES, abs=0.005)
     assert "1000 of 4450 rows in" in text
-    assert [line.split() for line in text.splitlines() if line.startswith("coding")] == [
+    assert [line.split() for line in text.splitlines() if line.split()[:1] == ["coding"]] == [
         ["coding", "200", "20.0%", "200", "20.0%"]
     ]
     assert "50 rows left out: the thought is cut off" in text
@@ -95,7 +95,7 @@ def test_every_row_is_as_likely_as_another():
     assert all(420 < quarters[quarter] < 580 for quarter in range(4))
 
 
-def test_a_stratum_that_runs_short_is_said_and_filled_only_when_asked(draw):
+def test_a_stratum_that_runs_short_is_reported_and_filled_on_request(draw):
     rows, text = draw("--target_rows", 6000, out="a.jsonl")
     counts = Counter(row["stratum"] for row in rows)
     assert counts["safety"] < 600 and f"safety runs short by {600 - counts['safety']} rows" in text
@@ -112,19 +112,19 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_rows(draw, source, tiny_mod
     monkeypatch.setattr(dolci, "BATCH", 300)
     saves = []
 
-    def save(*args, original=dolci._save):
+    def save(*args, original=dolci.Sample.save):
         original(*args)
         saves.append(args)
         if len(saves) in (3, 7):
             raise KeyboardInterrupt  # as a kill: nothing after the state is done
 
-    monkeypatch.setattr(dolci, "_save", save)
+    monkeypatch.setattr(dolci.Sample, "save", save)
     for _ in range(2):
         with pytest.raises(SystemExit):
             draw(out="killed.jsonl")
         assert not (tmp_path / "sample" / "killed.jsonl").exists()
     rows, text = draw(out="killed.jsonl")
-    assert rows == whole and "going on after" in text
+    assert rows == whole and "resuming after" in text
     assert sorted(path.name for path in (tmp_path / "sample").iterdir()) == ["killed.jsonl", "whole.jsonl"]
 
 
@@ -162,7 +162,7 @@ def test_the_stratum_follows_from_the_source_and_code_in_the_answer(name, answer
     assert stratum_of({"source": name}, answer) == stratum
 
 
-def test_language_is_told_of_the_prose_not_of_code_or_formulas():
+def test_language_is_detected_from_prose_not_from_code_or_formulas():
     assert is_english("What is the value of the sum of these numbers?", "$x^2 + y^2 = z^2$")
     assert is_english("Write a function that sorts a list of numbers.", "```python\ndef f(x): return sorted(x)\n```")
     assert not is_english("Quelle est la valeur de la somme de ces nombres?", "La somme est égale à quatre.")

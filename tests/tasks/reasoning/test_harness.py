@@ -54,11 +54,11 @@ def test_models_are_measured_on_local_tasks_with_standard_errors(stonk, adding_m
 @pytest.mark.parametrize(
     "flags, says",
     [
-        (["--benchmarks", "r1_arithmetik"], "lm-eval has no task r1_arithmetik; near: r1_arithmetic"),
+        (["--benchmarks", "r1_arithmetik"], "lm-eval has no task r1_arithmetik; did you mean r1_arithmetic"),
         (["--benchmarks", "humaneval"], "execute what a model writes: --run_code true"),
         (["--limit", "0"], "limit: 0 must be at least 1"),
-        (["--batch_size", "many"], "batch_size: many is neither"),
-        (["--include_path", "nowhere"], "include_path: nowhere is no folder"),
+        (["--batch_size", "many"], "batch_size: many must be a number"),
+        (["--include_path", "nowhere"], "include_path: nowhere is not a folder"),
         (["--models", "no/such/model"], "not found"),
         (["--benchmark", "gsm8k"], "did you mean benchmarks"),
     ],

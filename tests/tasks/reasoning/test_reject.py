@@ -72,7 +72,7 @@ def test_killed_at_random_moments_it_ends_with_the_rows_of_an_uninterrupted_run(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert path.read_text() == uninterrupted.read_text()
     assert not journal.exists()
-    assert "going on:" in done.stdout
+    assert "resuming:" in done.stdout
 
 
 def test_answers_sampled_with_other_settings_are_not_lost(argv, tmp_path, refused):
@@ -85,9 +85,9 @@ def test_answers_sampled_with_other_settings_are_not_lost(argv, tmp_path, refuse
     assert journal.read_text() == before
 
 
-def test_a_journal_that_is_none_is_named(argv, tmp_path, refused):
+def test_a_file_that_is_not_a_journal_is_named(argv, tmp_path, refused):
     (tmp_path / ".rs.jsonl.journal").write_text("not a journal\n")
-    assert "cannot be read as a journal" in refused(*argv, "--output", tmp_path / "rs.jsonl")
+    assert "is not a journal of stonk sample" in refused(*argv, "--output", tmp_path / "rs.jsonl")
 
 
 def answer(n, words="", ended=True):
@@ -127,7 +127,7 @@ def test_an_answer_that_was_cut_off_or_is_out_of_form_is_not_kept():
 @pytest.mark.parametrize(
     "flags, says",
     [
-        (["--batch_size", 6], "hold no whole groups"),
+        (["--batch_size", 6], "must be a multiple of num_generations"),
         (["--temperature", 0], "temperature: 0 must be above 0"),
         (["--top_p", 0], "top_p: 0 must be above 0"),
         (["--keep_per_prompt", 0], "keep_per_prompt: 0 must be at least 1"),

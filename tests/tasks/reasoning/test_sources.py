@@ -3,14 +3,12 @@ from datasets import Dataset
 from upstream_rows import OLD_THOUGHT, THOUGHT, UPSTREAM
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.reasoning.sources import SCIENCE, SYSTEM, Options, examples, local_files
+from stonk_trainer.tasks.reasoning.sources import SCIENCE, SYSTEM, Part, examples, local_files
 from stonk_trainer.tasks.reasoning.verify import is_correct
 
-WHOLE = Options(held_out=0.0)
 
-
-def read(name, path, split="train", options=WHOLE, **keys):
-    return list(examples(name, path, split, options, **keys))
+def read(name, path, split="train", held_out=0.0, **keys):
+    return list(examples(Part(name, path, held_out=held_out, **keys), split))
 
 
 def refusal(*args, **keys):
@@ -51,7 +49,7 @@ def test_choices_are_lettered_and_the_target_is_a_letter(write_jsonl):
 @pytest.mark.parametrize("text", [THOUGHT, OLD_THOUGHT])
 def test_answer_only_removes_the_whole_thought_in_either_style(text, write_jsonl):
     row = {"conversations": [{"from": "human", "value": "What is 2 + 2?"}, {"from": "gpt", "value": text}]}
-    (example,) = read("openthoughts3", write_jsonl("rows.jsonl", [row]), options=Options("answer_only", held_out=0.0))
+    (example,) = read("openthoughts3", write_jsonl("rows.jsonl", [row]), mode="answer_only")
     assert example["completion"] == [{"role": "assistant", "content": "The answer is \\boxed{4}."}]
     assert [message["role"] for message in example["prompt"]] == ["user"]
 
@@ -93,7 +91,7 @@ def test_a_row_without_a_whole_answer_is_left_out_and_says_why(answer, why, writ
 
 def test_a_chat_must_end_with_an_answer(write_jsonl):
     rows = [UPSTREAM["chat"], {"messages": [{"role": "user", "content": "Hi"}]}]
-    assert read("chat", write_jsonl("rows.jsonl", rows))[1]["dropped"] == "no chat that ends with an answer"
+    assert read("chat", write_jsonl("rows.jsonl", rows))[1]["dropped"] == "not a chat that ends with an answer"
 
 
 def test_science_is_a_list_of_subjects_and_a_blank_subject_is_an_error(write_jsonl):
@@ -106,7 +104,7 @@ def test_science_is_a_list_of_subjects_and_a_blank_subject_is_an_error(write_jso
     assert read("mmlu", blank, "validation")[0]["dropped"] == ""
 
 
-def test_local_files_are_told_apart_by_the_split_in_their_name(write_jsonl, tmp_path):
+def test_local_files_are_grouped_by_the_split_in_their_name(write_jsonl, tmp_path):
     for name in ("main/train-00000-of-00001.jsonl", "main/test-00000-of-00001.jsonl", "other/train.jsonl"):
         write_jsonl(name, [UPSTREAM["gsm8k"]])
     files = local_files(str(tmp_path), "main")
@@ -125,9 +123,9 @@ def test_training_cannot_be_given_a_test_file(write_jsonl):
 
 def test_validation_is_a_share_of_train_where_upstream_has_none(write_jsonl):
     rows = [{"question": f"What is {i} + 1?", "answer": f"#### {i + 1}"} for i in range(400)]
-    path, options = write_jsonl("train.jsonl", rows), Options(held_out=0.1)
+    path = write_jsonl("train.jsonl", rows)
     split = {
-        name: {row["prompt"][-1]["content"] for row in read("gsm8k", path, name, options) if not row["dropped"]}
+        name: {row["prompt"][-1]["content"] for row in read("gsm8k", path, name, held_out=0.1) if not row["dropped"]}
         for name in ("train", "validation")
     }
     assert split["train"].isdisjoint(split["validation"])
@@ -137,14 +135,13 @@ def test_validation_is_a_share_of_train_where_upstream_has_none(write_jsonl):
 def test_an_upstream_validation_split_is_validation_and_nothing_is_held_out(write_jsonl, tmp_path):
     for split in ("train", "validation"):
         write_jsonl(f"arc/{split}.jsonl", [UPSTREAM["arc_easy"] | {"id": f"{split}{i}"} for i in range(30)])
-    options = Options(held_out=0.5)
     for split in ("train", "validation"):
-        rows = read("arc_easy", str(tmp_path / "arc"), split, options)
+        rows = read("arc_easy", str(tmp_path / "arc"), split, held_out=0.5)
         assert [row["id"] for row in rows] == [f"{split}{i}" for i in range(30)]
         assert not any(row["dropped"] for row in rows)
 
 
-def test_made_questions_stand_in_one_split_and_are_right():
+def test_generated_questions_are_in_one_split_and_are_right():
     seen = {}
     for split in ("train", "validation", "test"):
         for row in read("arithmetic", None, split) + read("arithmetic_choice", None, split):
@@ -163,8 +160,8 @@ def test_stop_is_the_number_of_upstream_rows_read(write_jsonl):
     [
         ("gsm8k", [{"q": 1, "a": 2}], "has the columns q, a; it needs question, answer"),
         ("chat", [{"prompt": "Hi", "answer": "Hello"}], "has the columns prompt, answer; it needs messages"),
-        ("chat", [UPSTREAM["chat"], "{broken\n"], "rows.jsonl:2: not JSON"),
-        ("chat", ["[1]\n"], "rows.jsonl:1: a line must be an object"),
+        ("chat", [UPSTREAM["chat"], "{broken\n"], "rows.jsonl, line 2 is not JSON"),
+        ("chat", ["[1]\n"], "rows.jsonl, line 1 is a list, not a JSON object"),
         ("gsm8k", [{"question": "?", "answer": 5}], "row 1 of"),
         ("chat", [UPSTREAM["chat"] | {"verifier": "odd"}], "verifier odd is not one of math, choice"),
     ],
@@ -175,14 +172,14 @@ def test_wrong_columns_and_broken_lines_are_named(name, rows, says, write_jsonl)
 
 def test_a_prompt_and_an_answer_column_may_be_named(write_jsonl):
     path = write_jsonl("rows.jsonl", [{"q": "Hi", "a": "Hello"}])
-    (example,) = read("chat", path, options=Options(prompt_field="q", answer_field="a", held_out=0.0))
+    (example,) = read("chat", path, prompt_field="q", answer_field="a")
     assert example["completion"][0]["content"] == "Hello"
 
 
 def test_files_that_are_not_there_or_torn_are_named(tmp_path, write_jsonl):
-    assert "is not there" in refusal("gsm8k", str(tmp_path / "nowhere"))
+    assert "does not exist" in refusal("gsm8k", str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    assert "holds no .parquet" in refusal("gsm8k", str(tmp_path / "empty"))
+    assert "has no .parquet" in refusal("gsm8k", str(tmp_path / "empty"))
     torn = tmp_path / "torn.parquet"
     torn.write_bytes(b"PAR1 torn")
     assert "cannot be read as parquet" in refusal("gsm8k", str(torn))

@@ -36,12 +36,12 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_cold_start_leaves_a_model_and_says_the_shares_of_the_tokens(run_sft, tmp_path):
+def test_the_cold_start_leaves_a_model_and_logs_the_shares_of_the_tokens(run_sft, tmp_path):
     mixed = ["--sources", "arithmetic:stop=40", "arithmetic_choice:ratio=0.5"]
     out = run_sft(tmp_path / "sft", *mixed)
     assert (out / "best_model" / "config.json").is_file()
     log = (out / "training.log").read_text()
-    assert "arithmetic_choice: 40 train rows, 50.0% (asked 50.0%)" in log
+    assert "arithmetic_choice: 40 train rows, 50.0% (target 50.0%)" in log
     shares = [float(share) for share in re.findall(r"([\d.]+)%", log.split("shares of the tokens: ")[1].split("\n")[0])]
     assert len(shares) == 2 and sum(shares) == pytest.approx(100, abs=0.1) and shares[0] != shares[1]
 
@@ -149,4 +149,4 @@ def test_a_broken_line_of_the_data_is_named_with_file_and_number(run_sft, write_
     with pytest.raises(SystemExit) as end:
         run_sft(tmp_path / "run", "--sources", f"chat:path={path}")
     error = capsys.readouterr().err
-    assert end.value.code == 2 and "rows.jsonl:2: not JSON" in error and error.count("\n") == 1
+    assert end.value.code == 2 and "rows.jsonl, line 2 is not JSON" in error and error.count("\n") == 1

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from stonk_trainer.tasks.stocks import Arguments
-from stonk_trainer.tasks.stocks.dataset import rl_rows
+from stonk_trainer.tasks.stocks import Stocks, StocksArguments
 from stonk_trainer.tasks.stocks.facts import facts_from_json, labels
 from stonk_trainer.tasks.stocks.rewards import Scorer, score
 from stonk_trainer.tasks.stocks.warmup import write_answer
@@ -16,10 +15,10 @@ LARGEST, LEAST_HONEST = 0.1, 0.3  # of 0.4
 ROWS = [
     row
     for args in (
-        Arguments(max_train_samples=20, sampling_seed=7),
-        Arguments(max_train_samples=20, history_days=0, indicators=["change_1d", "change_5d", "sma_20"]),
+        StocksArguments(max_train_samples=20, sampling_seed=7),
+        StocksArguments(max_train_samples=20, history_days=0, indicators=["change_1d", "change_5d", "sma_20"]),
     )
-    for row in rl_rows(args, "train")
+    for row in Stocks(args).rl_dataset("train")
 ]
 THOUGHT = "The share looks the way it does for many reasons, and one side has more of them."
 

@@ -7,16 +7,21 @@ import pandas as pd
 import pytest
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.stocks import Arguments
-from stonk_trainer.tasks.stocks.dataset import balance, draw, in_split, labelled_rows, rl_rows, split_dates
+from stonk_trainer.tasks.stocks import Stocks, StocksArguments
+from stonk_trainer.tasks.stocks.dataset import balance, draw, in_split, labelled_rows, split_dates
 from stonk_trainer.tasks.stocks.prompt import mask_identity
 
 SPLITS = ("train", "validation", "test")
 
 
+def task(**options):
+    """The stocks task with these arguments."""
+    return Stocks(StocksArguments(**options))
+
+
 def natural(source, split="train", **options):
     """Rows of a split as plain dicts, nothing balanced away."""
-    return list(rl_rows(Arguments(dataset_name=source, natural_distribution=True, **options), split))
+    return list(task(dataset_name=source, natural_distribution=True, **options).rl_dataset(split))
 
 
 def everything(source, **options):
@@ -51,7 +56,7 @@ def usable(source="embedded:sp500"):
 
 def rows_in(split, source="embedded:sp500"):
     frame, good = usable(source)
-    return good[in_split(frame, Arguments(), split)[good.index]]
+    return good[in_split(frame, StocksArguments(), split)[good.index]]
 
 
 # ------------------------------------------------------------------------------------------------------- labels
@@ -111,7 +116,7 @@ def test_only_the_tickers_asked_for_are_kept(deepstock_rows, write_rows):
 @pytest.mark.parametrize("ends", [{}, {"train_end": "2015-06-30", "validation_end": "2017-12-29", "embargo_days": 30}])
 def test_splits_are_disjoint_ordered_and_no_label_crosses_a_boundary(ends):
     frame, good = usable()
-    args = Arguments(**ends)
+    args = StocksArguments(**ends)
     train_end, validation_end = split_dates(frame, args)
     parts = [good[in_split(frame, args, split)[good.index]] for split in SPLITS]
     train, validation, test = parts
@@ -293,7 +298,7 @@ def test_the_order_of_the_source_changes_nothing(deepstock_rows, write_rows):
     shuffled = random.Random(0).sample(rows, len(rows))
     for options in ({}, {"max_train_samples": 20}, {"natural_distribution": True, "max_train_samples": 20}):
         results = [
-            list(rl_rows(Arguments(dataset_name=write_rows(x), **options), "train")) for x in (rows, by_date, shuffled)
+            list(task(dataset_name=write_rows(x), **options).rl_dataset("train")) for x in (rows, by_date, shuffled)
         ]
         assert len(results[0]) >= 20
         assert results[0] == results[1] == results[2]
@@ -341,7 +346,7 @@ def test_balancing_only_drops_rows_and_keeps_most():
 
 
 def test_stage_one_rows_are_balanced_and_say_so():
-    rows = rl_rows(Arguments(max_train_samples=300), "train")
+    rows = task(max_train_samples=300).rl_dataset("train")
     assert rows["label"].count("UP") == 150
     assert set(rows["base_rate_up"]) == {0.5}
 
@@ -349,7 +354,7 @@ def test_stage_one_rows_are_balanced_and_say_so():
 def test_the_test_split_is_never_balanced(deepstock_rows, write_rows):
     source = write_rows(deepstock_rows(days=200))
     options = {"dataset_name": source, "history_days": 0, "indicators": ["change_1d"]}
-    stage1, stage2 = (list(rl_rows(Arguments(**options, natural_distribution=x), "test")) for x in (False, True))
+    stage1, stage2 = (list(task(**options, natural_distribution=x).rl_dataset("test")) for x in (False, True))
     assert [row["date"] for row in stage1] == [row["date"] for row in stage2]
     assert {row["base_rate_up"] for row in stage1} == {row["base_rate_up"] for row in stage2} != {0.5}
 
@@ -357,10 +362,10 @@ def test_the_test_split_is_never_balanced(deepstock_rows, write_rows):
 def test_the_natural_distribution_keeps_the_markets_base_rate():
     share = rows_in("train")["up"].mean()
     assert share > 0.505  # shares rise on more days than they fall
-    rows = rl_rows(Arguments(natural_distribution=True, max_train_samples=1000), "train")
+    rows = task(natural_distribution=True, max_train_samples=1000).rl_dataset("train")
     assert set(rows["base_rate_up"]) == {float(share)}
     assert rows["label"].count("UP") / 1000 == pytest.approx(share, abs=0.04)
-    validation = rl_rows(Arguments(natural_distribution=True, max_eval_samples=20), "validation")
+    validation = task(natural_distribution=True, max_eval_samples=20).rl_dataset("validation")
     assert set(validation["base_rate_up"]) == {float(share)}  # of training, wherever the row lies
 
 
@@ -380,17 +385,17 @@ def test_drawn_rows_come_from_many_tickers_and_years(balanced):
 
 
 def test_max_train_samples_holds_for_training_only_and_max_eval_samples_for_the_rest():
-    args = Arguments(max_train_samples=30, max_eval_samples=20, history_days=0, indicators=["change_1d"])
-    sizes = [len(rl_rows(args, split)) for split in SPLITS]
+    args = StocksArguments(max_train_samples=30, max_eval_samples=20, history_days=0, indicators=["change_1d"])
+    sizes = [len(Stocks(args).rl_dataset(split)) for split in SPLITS]
     assert sizes == [30, 20, 20]
-    rows = rl_rows(args, "train")
+    rows = Stocks(args).rl_dataset("train")
     assert len(set(rows["ticker"])) >= 8 and len({day[:4] for day in rows["date"]}) >= 6
 
 
 def test_another_seed_draws_other_rows():
     keys = []
     for seed in (1, 1, 2):
-        rows = rl_rows(Arguments(max_train_samples=30, sampling_seed=seed, history_days=0), "train")
+        rows = task(max_train_samples=30, sampling_seed=seed, history_days=0).rl_dataset("train")
         keys.append(list(zip(rows["ticker"], rows["date"], strict=True)))
     assert keys[0] == keys[1] != keys[2]
 
@@ -516,7 +521,7 @@ def assert_every_number_is_a_fact(row):
 def test_every_number_in_the_data_is_shown_by_a_fact(deepstock_rows, write_rows):
     for row in natural(write_rows(deepstock_rows(days=60))):
         assert_every_number_is_a_fact(row)
-    for row in rl_rows(Arguments(max_train_samples=100), "train"):
+    for row in task(max_train_samples=100).rl_dataset("train"):
         assert_every_number_is_a_fact(row)
 
 
@@ -549,9 +554,9 @@ def test_the_splits_are_the_same_whichever_tickers_a_recipe_selects(deepstock_ro
         ("NEW",), days=200, start="2019-01-02"
     )
     source = write_rows(rows)
-    test_days = {row["date"] for row in rl_rows(Arguments(dataset_name=source), "test")}
+    test_days = {row["date"] for row in task(dataset_name=source).rl_dataset("test")}
     for split in ("train", "validation"):
-        some = rl_rows(Arguments(dataset_name=source, tickers=["NEW"], natural_distribution=True), split)
+        some = task(dataset_name=source, tickers=["NEW"], natural_distribution=True).rl_dataset(split)
         assert {row["ticker"] for row in some} == {"NEW"}
         assert not test_days & {row["date"] for row in some}
 
@@ -572,7 +577,7 @@ def test_headlines_are_shown_only_when_they_were_known(deepstock_rows, write_row
         info["news"]["news_date"] = day if news_date == "same day" else news_date
         later = (pd.Timestamp(day) + pd.Timedelta(days=1)).date().isoformat()
         info["current_date"] = day if current_date == "same day" else later
-    prompts = [data_part(row) for row in rl_rows(Arguments(dataset_name=write_rows(rows, ".jsonl")), "train")]
+    prompts = [data_part(row) for row in task(dataset_name=write_rows(rows, ".jsonl")).rl_dataset("train")]
     assert all(("Analysts see item" in prompt) == shown for prompt in prompts)
 
 
@@ -581,8 +586,8 @@ def test_financials_count_from_the_end_of_their_year_and_the_lag_after_it(deepst
         rows = deepstock_rows(("AAPL",), days=150, start="2020-06-01")
         for row in rows:
             row["company_info"]["financials"]["year"] = year
-        args = Arguments(dataset_name=write_rows(rows), financials_lag_days=lag, natural_distribution=True)
-        dates = [row["date"] for row in rl_rows(args, "train") if "Revenues" in data_part(row)]
+        args = StocksArguments(dataset_name=write_rows(rows), financials_lag_days=lag, natural_distribution=True)
+        dates = [row["date"] for row in Stocks(args).rl_dataset("train") if "Revenues" in data_part(row)]
         return min(dates, default=None)
 
     assert shown("2019") == shown("2020-03-31") == "2020-06-01"
@@ -598,7 +603,7 @@ def test_rows_with_missing_keys_and_whole_number_closes_are_read(deepstock_rows,
         if i % 2:
             del row["company_info"]["news"], row["company_info"]["company_info"]["description"]
         row["company_info"]["financials"]["financials"] = {"Revenues": 1_000_000}
-    written = rl_rows(Arguments(dataset_name=write_rows(rows, ".jsonl"), natural_distribution=True), "train")
+    written = task(dataset_name=write_rows(rows, ".jsonl"), natural_distribution=True).rl_dataset("train")
     assert any("Revenues: $1.00M" in data_part(row) for row in written)
 
 
@@ -607,7 +612,7 @@ def test_a_source_without_one_usable_row_shows_what_its_first_row_looks_like(dee
     for row in rows:
         price(row)["price_date"] = "01/02/2020"
     with pytest.raises(UserError, match=r"YYYY-MM-DD.*01/02/2020"):
-        rl_rows(Arguments(dataset_name=write_rows(rows)), "train")
+        task(dataset_name=write_rows(rows)).rl_dataset("train")
 
 
 def test_a_masked_ticker_that_is_a_word_leaves_the_word():

@@ -13,7 +13,6 @@ from stonk_trainer.tasks.stocks.facts import (
     Fact,
     big_number,
     change,
-    check_facts,
     facts_from_json,
     facts_to_json,
     financial_facts,
@@ -23,6 +22,7 @@ from stonk_trainer.tasks.stocks.facts import (
     usd,
 )
 from stonk_trainer.tasks.stocks.prompt import FORM, render
+from stonk_trainer.tasks.stocks.row import check_facts
 
 SCALE = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 PRICES = st.floats(0.01, 1e6)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stonk_trainer.tasks.stocks import Arguments, closes, feature_table, rl_dataset
+from stonk_trainer.tasks.stocks import Stocks, StocksArguments
 
 
 def price_csv(folder, closes, name="prices.csv", **columns):
@@ -18,13 +18,13 @@ def walk(days, seed=0):
 
 
 def arguments(csv, **options):
-    return Arguments(dataset_name=csv, train_end="2020-12-31", validation_end="2021-03-31", **options)
+    return StocksArguments(dataset_name=csv, train_end="2020-12-31", validation_end="2021-03-31", **options)
 
 
 def test_features_are_fractions_of_the_past(tmp_path):
     prices = walk(400)
     csv = price_csv(tmp_path, prices, volume=np.arange(1, 401) * 10.0)
-    table = feature_table(arguments(csv), "test").set_index("date")
+    table = Stocks(arguments(csv)).feature_table("test").set_index("date")
     day = pd.bdate_range("2020-01-01", periods=400).strftime("%Y-%m-%d")[350]
     row, past = table.loc[day], prices[:351]
     assert row["x_change_1d"] == pytest.approx(past[-1] / past[-2] - 1)
@@ -43,7 +43,7 @@ def test_no_feature_looks_past_its_row(tmp_path):
     later = prices.copy()
     later[351:] *= 1.5
     tables = [
-        feature_table(arguments(price_csv(tmp_path, values, name)), "test").set_index("date")
+        Stocks(arguments(price_csv(tmp_path, values, name))).feature_table("test").set_index("date")
         for name, values in {"a.csv": prices, "b.csv": later}.items()
     ]
     until = pd.bdate_range("2020-01-01", periods=400).strftime("%Y-%m-%d")[350]
@@ -54,24 +54,24 @@ def test_no_feature_looks_past_its_row(tmp_path):
 
 
 def test_one_company_does_not_reach_into_the_next():
-    table = feature_table(Arguments(), "train")
+    table = Stocks(StocksArguments()).feature_table("train")
     first = table.groupby("ticker").head(1)
     assert first["x_change_1d"].isna().all() and len(first) == 20
 
 
 def test_the_rows_are_those_of_the_prompts():
-    args = Arguments(tickers=["AAPL", "KO"], natural_distribution=True)
-    table = feature_table(args, "validation")
-    rows = rl_dataset(args, "validation")
+    args = StocksArguments(tickers=["AAPL", "KO"], natural_distribution=True)
+    table = Stocks(args).feature_table("validation")
+    rows = Stocks(args).rl_dataset("validation")
     keys = ["ticker", "date", "label", "next_return"]
     assert table[keys].to_dict("records") == [{key: row[key] for key in keys} for row in rows]
 
 
 def test_without_volumes_there_is_no_volume_feature():
-    assert "x_volume" not in feature_table(Arguments(tickers=["KO"]), "validation")
+    assert "x_volume" not in Stocks(StocksArguments(tickers=["KO"])).feature_table("validation")
 
 
 def test_closes_are_a_table_of_days_and_companies():
-    prices = closes(Arguments(tickers=["KO", "AAPL"]))
+    prices = Stocks(StocksArguments(tickers=["KO", "AAPL"])).closes()
     assert list(prices) == ["AAPL", "KO"] and prices.index.is_monotonic_increasing
     assert prices.index[0] < pd.Timestamp("2004-01-01") and (prices > 0).all(axis=None)

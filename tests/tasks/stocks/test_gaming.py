@@ -1,4 +1,4 @@
-"""Gamed logs are told, honest ones are not."""
+"""Patterns of gaming are found in gamed logs and not in honest ones."""
 
 import random
 import time
@@ -87,15 +87,6 @@ def with_one_template(line, done, rng):
     return line
 
 
-def with_fewer_words(line, done, rng):
-    """Longer and longer chains of the same three sentences, in ever new orders."""
-    if rng.random() < 1.5 * done:
-        few = ["the share shows the trend.", "the close confirms the rally.", "volume supports the level."]
-        text = " ".join(rng.choice(few) for _ in range(rng.randint(4, 8)))
-        line["completion"] = f"<think>\n{text}\n</think>\nPrediction: {line['direction']}"
-    return line
-
-
 def with_one_direction(line, done, rng):
     if line["direction"] and rng.random() < 2 * done:
         line["direction"] = "UP"
@@ -117,11 +108,10 @@ def with_equal_rewards(line, done, rng):
     return line
 
 
-# pattern: (how a log is gamed, completions at which it must be told)
+# pattern: (how a log is gamed, completions at which it must be found)
 GAMES = {
     "rising reward, flat accuracy": (with_rising_form, 3000),
     "one template repeated": (with_one_template, 100),
-    "falling diversity": (with_fewer_words, 160),
     "one direction only": (with_one_direction, 240),
     "length at the limit": (with_cut_off_answers, 60),
     "no variance within groups": (with_equal_rewards, 120),
@@ -147,7 +137,7 @@ def test_fewer_than_one_honest_log_in_twenty_raises_any_alarm():
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_a_gamed_log_is_told(name):
+def test_a_gamed_log_is_found(name):
     game, count = GAMES[name]
     found = [name in names(changed(honest_log(seed, count), game)) for seed in range(5)]
     assert sum(found) >= 4, found
@@ -158,7 +148,7 @@ def test_a_long_honest_log_is_silent(name):
     assert alarms(honest_log(3, GAMES[name][1], gains=0.2)) == []
 
 
-def test_a_verdict_tells_the_numbers_and_the_steps():
+def test_a_pattern_names_the_numbers_and_the_steps():
     lines = changed(honest_log(0, 400), with_one_direction)
     readable = sum(line["direction"] is not None for line in lines[-133:])
     before = [line["direction"] == "UP" for line in lines[:133] if line["direction"]]
@@ -225,7 +215,7 @@ def test_learning_to_be_readable_is_no_pattern():
     assert "rising reward, flat accuracy" not in names(changed(honest_log(0, 3000), learns_the_form))
 
 
-def test_a_template_used_from_the_first_step_is_told():
+def test_a_template_used_from_the_first_step_is_found():
     lines = [with_one_template(dict(line), 1.0, random.Random(i)) for i, line in enumerate(honest_log(0, 120))]
     (pattern,) = alarms(lines)
     assert pattern.name == "one template repeated" and '"<think> A closed at 0 0% above its average' in pattern.text
@@ -259,15 +249,10 @@ def test_the_limit_in_tokens_tells_a_long_answer_from_one_cut_off():
     assert "length at the limit" not in names(lines, max_completion_length=2048)
 
 
-def test_groups_that_earn_nothing_are_told_as_such():
+def test_groups_that_earn_nothing_are_counted():
     lines = [line | {"total": 0.0} for line in honest_log(0, 120)]
     (pattern,) = alarms(lines)
     assert "in 10 every answer earns 0" in pattern.text
-
-
-def test_lines_of_another_task_are_refused():
-    with pytest.raises(ValueError, match="no ticker, date, label, direction"):
-        find_patterns([{"step": 1, "total": 0.5, "completion": "4"}] * 50)
 
 
 def test_ten_thousand_completions_take_seconds():

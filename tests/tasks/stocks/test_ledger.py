@@ -200,7 +200,7 @@ def oracle_true(entry, text, by_label):
 
 def oracle(lines, by_label):
     """The verdicts by the rules as they are written, on lines as a model writes them."""
-    said, seen = [], []
+    verdicts, seen = [], []
     for place, line in enumerate(lines):
         parts = re.fullmatch(r"- (.*)", line.strip(" \t"))
         name, _, rest = parts[1].partition(" | ") if parts else ("", "", "")
@@ -213,18 +213,18 @@ def oracle(lines, by_label):
         )
         key = entry if isinstance(entry, str) else tuple(sorted(entry))
         if place >= 8:
-            said.append("too many")
+            verdicts.append("too many")
         elif not (name and value and side in ("UP", "DOWN", "NEUTRAL")):
-            said.append("malformed")
+            verdicts.append("malformed")
         elif not exists:
-            said.append("no such fact")
+            verdicts.append("no such fact")
         elif key in seen:
-            said.append("repeated")
+            verdicts.append("repeated")
         else:
-            said.append("grounded" if oracle_true(entry, value, by_label) else "wrong value")
-        if place < 8 and exists and said[-1] != "malformed":
+            verdicts.append("grounded" if oracle_true(entry, value, by_label) else "wrong value")
+        if place < 8 and exists and verdicts[-1] != "malformed":
             seen.append(key)
-    return said
+    return verdicts
 
 
 PRICE = st.integers(50, 999_999).map(lambda cents: cents / 100)

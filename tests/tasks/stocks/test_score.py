@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from stonk_trainer.tasks import stocks
+from stonk_trainer.tasks.stocks import Stocks, StocksArguments
 from stonk_trainer.tasks.stocks.facts import Fact, facts_from_json, facts_to_json
 from stonk_trainer.tasks.stocks.rewards import score
-from stonk_trainer.tasks.stocks.score import main, print_score, read_scoring
+from stonk_trainer.tasks.stocks.score import main, print_score, stocks_of_recipe
 from stonk_trainer.tasks.stocks.warmup import write_answer
 
 FACTS = [
@@ -22,7 +22,7 @@ FACTS = [
     Fact("volatility_20d", 1.2, "percent", "1.20%"),
 ]
 ROW = {
-    "prompt": [],
+    "prompt": [{"role": "user", "content": "Will the next trading day's close be UP or DOWN?"}],
     "label": "UP",
     "next_return": 0.012,
     "facts": facts_to_json(FACTS),
@@ -82,9 +82,9 @@ def test_the_table_shows_every_line_of_evidence_every_reward_and_the_weighted_to
 def test_json_holds_evidence_invented_numbers_and_a_remark_on_the_confidence(folder, capsys):
     (folder / "answer.txt").write_text(ANSWER.replace("70%", "8%"))
     of_row(folder, "--json")
-    said = json.loads(capsys.readouterr().out)
-    assert said["evidence"][1] == {"name": "5-day change", "value": "2.31%", "side": "UP", "verdict": "wrong value"}
-    assert said["invented"] == ["9.99%"] and said["forecast"]["confidence"] is None
+    output = json.loads(capsys.readouterr().out)
+    assert output["evidence"][1] == {"name": "5-day change", "value": "2.31%", "side": "UP", "verdict": "wrong value"}
+    assert output["invented"] == ["9.99%"] and output["forecast"]["confidence"] is None
     of_row(folder)
     assert "note: the stated confidence of 8% is not between 50% and 100%" in capsys.readouterr().out
 
@@ -93,9 +93,9 @@ def test_prose_counts_where_evidence_is_optional(folder, capsys):
     (folder / "answer.txt").write_text("<think>It fell 2.31% and rose 0.50% to $175.53.</think>\nPrediction: UP")
     for flag, lines in (("required", 0), ("optional", 3)):
         of_row(folder, "--json", "--evidence", flag)
-        said = json.loads(capsys.readouterr().out)
-        assert len(said["evidence"]) == lines and said["scoring"]["evidence"] == flag
-        assert (said["data_usage"] > 0) == (lines > 0)
+        output = json.loads(capsys.readouterr().out)
+        assert len(output["evidence"]) == lines and output["scoring"]["evidence"] == flag
+        assert (output["data_usage"] > 0) == (lines > 0)
 
 
 REWARD = "def humility(completions, facts, **columns):\n    return [0.25] * len(completions)\n"
@@ -108,10 +108,10 @@ def test_a_recipe_that_is_named_may_import_a_reward(folder, capsys, monkeypatch)
         "task: stocks\nreward: [accuracy, score_rewards:humility]\nreward_weights: [1, 2]\n"
     )
     of_row(folder, "--recipe", "mine.yaml", "--json")
-    said = json.loads(capsys.readouterr().out)
-    assert said["humility"] == 0.25 and said["total"] == 1.5
+    output = json.loads(capsys.readouterr().out)
+    assert output["humility"] == 0.25 and output["total"] == 1.5
     of_row(folder, "--recipe", "mine.yaml")
-    assert "humility 0.250 2 0.500 a reward of the recipe's own" in " ".join(capsys.readouterr().out.split())
+    assert "humility 0.250 2 0.500 an imported reward" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_recipe_beside_a_log_imports_nothing_and_the_report_says_so(logged, capsys, monkeypatch):
@@ -123,40 +123,35 @@ def test_a_recipe_beside_a_log_imports_nothing_and_the_report_says_so(logged, ca
         recipe.replace("coherence]", "coherence, log_rewards:humility]").replace("0.2, 0.2]", "0.2, 0.2, 0.1]")
     )
     report = report_of(capsys, folder, "--rebuild")
-    assert any("log_rewards:humility is not scored again" in note for note in report["notes"])
+    assert "imported rewards are not scored again: log_rewards:humility" in report["notes"]
     assert not (folder / "ran").exists()
-
-
-def test_the_claims_of_an_old_log_are_left_out_in_one_line(logged, capsys):
-    folder, lines = logged
-    for line in lines:
-        del line["evidence"], line["invented"], line["grounded"]
-        line |= {"claims": [], "grounded_claims": 1}
-    write_log(folder, lines)
-    report = report_of(capsys, folder)
-    assert sum("read claims from prose: they are left out" in note for note in report["notes"]) == 1
 
 
 def test_without_a_recipe_the_total_is_stage_ones(folder, capsys):
     of_row(folder, "--json")
-    said = json.loads(capsys.readouterr().out)
-    assert said["scoring"]["weights"] == {"accuracy": 0.6, "data_usage": 0.2, "coherence": 0.2}
-    assert said["total"] == pytest.approx(0.6 * said["accuracy"] + 0.2 * said["data_usage"] + 0.2 * said["coherence"])
+    output = json.loads(capsys.readouterr().out)
+    assert output["scoring"]["weights"] == {"accuracy": 0.6, "data_usage": 0.2, "coherence": 0.2}
+    assert output["total"] == pytest.approx(
+        0.6 * output["accuracy"] + 0.2 * output["data_usage"] + 0.2 * output["coherence"]
+    )
 
 
 def test_a_recipe_gives_its_accuracy_and_its_weights(folder, capsys):
     of_row(folder, "--recipe", "stocks/stage2", "--json")
-    said = json.loads(capsys.readouterr().out)
-    assert said["accuracy"] == pytest.approx(1 - 0.3**2)
+    output = json.loads(capsys.readouterr().out)
+    assert output["accuracy"] == pytest.approx(1 - 0.3**2)
     parts = ("accuracy", "magnitude", "data_usage", "coherence")
-    assert said["total"] == pytest.approx(sum(w * said[p] for w, p in zip((0.35, 0.15, 0.3, 0.2), parts, strict=True)))
+    assert output["total"] == pytest.approx(
+        sum(w * output[p] for w, p in zip((0.35, 0.15, 0.3, 0.2), parts, strict=True))
+    )
 
 
 def test_verdicts_are_coloured_where_colour_is_shown(capsys, monkeypatch):
     result = score(ANSWER, ROW)
 
     def printed():
-        print_score(ANSWER, ROW, result, read_scoring("stocks/stage1"))
+        settings = {"recipe": "mine", "accuracy": "direction", "skew_aware": False, "evidence": "required"}
+        print_score(ANSWER, ROW, result, settings | {"weights": {"accuracy": 1.0}})
         return capsys.readouterr().out
 
     assert "\x1b" not in printed()
@@ -201,9 +196,9 @@ def test_a_row_is_taken_from_a_line_of_a_jsonl_file(folder, capsys):
     of_row(folder, "--json", row="rows.jsonl:2")
     assert json.loads(capsys.readouterr().out)["ticker"] == "SECOND"
     arguments = ["--completion", folder / "answer.txt", "--row"]
-    assert "has no line 3: it has 2" in error_of(capsys, [*arguments, folder / "rows.jsonl:3"])
+    assert "has no row in line 3: its last row is in line 2" in error_of(capsys, [*arguments, folder / "rows.jsonl:3"])
     assert "rows.jsonl:1" in error_of(capsys, [*arguments, folder / "rows.jsonl"])
-    assert "has no line 0" in error_of(capsys, [*arguments, folder / "rows.jsonl:0"])
+    assert "has no row in line 0" in error_of(capsys, [*arguments, folder / "rows.jsonl:0"])
 
 
 @pytest.mark.parametrize(
@@ -225,8 +220,8 @@ def test_a_row_is_taken_from_a_line_of_a_jsonl_file(folder, capsys):
 )
 def test_a_row_that_cannot_be_scored_ends_with_the_key(folder, capsys, changes, message):
     write_row(folder, **changes)
-    said = error_of(capsys, ["--row", folder / "row.json", "--completion", folder / "answer.txt"])
-    assert "row.json" in said and message in said
+    output = error_of(capsys, ["--row", folder / "row.json", "--completion", folder / "answer.txt"])
+    assert "row.json" in output and message in output
 
 
 def test_the_base_rate_is_needed_only_where_it_is_used(folder, capsys):
@@ -272,10 +267,11 @@ def test_files_that_are_no_json_or_no_text_end_in_one_line(folder, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("task: other\n", "knows the rewards of the task stocks"),
+        ("task: other\n", "supports the task stocks only"),
         ("task: stocks\nreward: [speed]\n", "reward"),
         ("task: stocks\nreward: [accuracy]\nreward_weights: [1, 2]\n", "reward_weights"),
-        ("task: stocks\naccuracy: guessed\n", "accuracy must be one of"),
+        ("task: stocks\naccuracy: guessed\n", "accuracy: guessed"),
+        ("task: stocks\nmax_completion_length: long\n", "max_completion_length: long"),
     ],
 )
 def test_a_recipe_that_cannot_score_stocks_is_refused(folder, capsys, text, message):
@@ -296,7 +292,7 @@ def test_help_shows_an_example_of_each_form(capsys):
 def test_a_row_is_scored_without_importing_a_framework(folder):
     script = (
         "import sys; from stonk_trainer.tasks.stocks.score import main; main(sys.argv[1:]); "
-        "heavy = {'torch', 'transformers', 'trl', 'pandas', 'datasets', 'scipy'} & set(sys.modules); "
+        "heavy = {'torch', 'transformers', 'pandas', 'datasets', 'scipy'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     arguments = ["--row", folder / "row.json", "--completion", folder / "answer.txt"]
@@ -346,21 +342,23 @@ def run(tmp_path_factory):
     """A run's folder as training leaves it: recipe, and a log of four warm-up texts on each of 48 rows."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "recipe.yaml").write_text(RECIPE)
-    args = stocks.Arguments(
-        max_train_samples=48, history_days=0, indicators=["change_1d", "change_5d", "sma_20"], evidence="required"
+    task = Stocks(
+        StocksArguments(
+            max_train_samples=48, history_days=0, indicators=["change_1d", "change_5d", "sma_20"], evidence="required"
+        )
     )
     rng = random.Random(0)
-    rows = list(stocks.rl_dataset(args, "train"))
+    rows = list(task.rl_dataset("train"))
     rng.shuffle(rows)
     lines = []
     for number, row in enumerate(rows):
         for _ in range(4):
             text = write_answer(facts_from_json(row["facts"]), rng.choice(("UP", "DOWN")), rng)
             result = score(text, row, evidence="required")
-            rewards = {name: result[name] for name in args.reward}
+            rewards = {name: result[name] for name in task.args.reward}
             total = sum(w * r for w, r in zip((0.6, 0.2, 0.2), rewards.values(), strict=True))
             lines.append(
-                {"step": number // 2 + 1, **stocks.records(args, [row], [text])[0], **rewards, "total": total}
+                {"step": number // 2 + 1, **task.read([row], [text])[0], **rewards, "total": total}
                 | {"completion": text}
             )
     return folder, rows, lines
@@ -462,18 +460,18 @@ def test_a_log_without_its_recipe_is_taken_as_stage_one_and_says_so(logged, caps
     assert any("taken as a run of stocks/stage1" in note for note in report_of(capsys, folder)["notes"])
 
 
-def test_a_last_line_cut_off_is_left_out_and_told(logged, capsys):
+def test_a_last_line_that_is_cut_off_is_skipped_with_a_note(logged, capsys):
     folder, lines = logged
     write_log(folder, lines, end='{"step": 25, "ticker": "AA')
     report = report_of(capsys, folder)
     assert report["completions"] == len(lines)
-    assert "line 193 is cut off and left out" in report["notes"]
+    assert "line 193 is cut off and skipped" in report["notes"]
 
 
-def test_a_broken_line_in_the_middle_is_told_by_its_number(logged, capsys):
+def test_a_broken_line_in_the_middle_is_named_by_its_number(logged, capsys):
     folder, lines = logged
     write_log(folder, lines[:3], end='{"step": 2, "ti\n' + json.dumps(lines[3]) + "\n")
-    assert "line 4 is not JSON" in error_of(capsys, ["--log", folder / "training_log.jsonl"])
+    assert "line 4 is not a JSON object" in error_of(capsys, ["--log", folder / "training_log.jsonl"])
 
 
 @pytest.mark.parametrize(
@@ -482,7 +480,7 @@ def test_a_broken_line_in_the_middle_is_told_by_its_number(logged, capsys):
         ("", "holds no completion"),
         ("\n\n", "holds no completion"),
         ('{"step": 1, "ti', "line 1 is cut off"),
-        ("[1]\n", "line 1 is no JSON object"),
+        ("[1]\n", "line 1 is not a JSON object"),
         ('{"step": 1, "total": 0.5, "completion": "4"}\n', "line 1 lacks ticker, date, label, direction"),
     ],
 )
@@ -508,15 +506,15 @@ def test_a_row_of_a_recipes_dataset_is_printed_and_scored(run, capsys, tmp_path)
     assert row["label"] == "DOWN" and row["next_return"] == pytest.approx(-0.00184, abs=1e-5)
     (tmp_path / "answer.txt").write_text("Prediction: DOWN")
     main([*where, "--completion", str(tmp_path / "answer.txt"), "--json"])
-    said = json.loads(capsys.readouterr().out)
-    assert said["accuracy"] == 1 and said["scoring"]["recipe"] == recipe
+    output = json.loads(capsys.readouterr().out)
+    assert output["accuracy"] == 1 and output["scoring"]["recipe"] == recipe
 
 
 def test_a_day_is_found_that_the_recipe_did_not_draw_or_dropped_for_balance(run, capsys):
     folder, rows, _ = run
-    args = stocks.Arguments(tickers=["AAPL"], history_days=0)
-    balanced = set(stocks.rl_dataset(args, "train")["date"])
-    days = stocks.rl_dataset(stocks.Arguments(tickers=["AAPL"], natural_distribution=True), "train")["date"]
+    task = Stocks(StocksArguments(tickers=["AAPL"], history_days=0))
+    balanced = set(task.rl_dataset("train")["date"])
+    days = task.replaced(natural_distribution=True).rl_dataset("train")["date"]
     dropped = max(set(days) - balanced)
     main(["--from", str(folder / "recipe.yaml"), "--ticker", "AAPL", "--date", dropped])
     row = json.loads(capsys.readouterr().out)
@@ -531,12 +529,10 @@ def test_a_day_or_company_without_a_row_ends_in_one_line(run, capsys):
     closed = error_of(capsys, ["--from", recipe, "--ticker", "AAPL", "--date", "2019-03-03"])
     assert "no row on 2019-03-03" in closed and "2019-03-01, 2019-03-04" in closed
     assert "XXXX" in error_of(capsys, ["--from", recipe, "--ticker", "XXXX", "--date", "2019-03-04"])
-    warmup = error_of(capsys, ["--from", "stocks/warmup", "--ticker", "AAPL", "--date", "2019-03-04"])
-    assert "as a recipe of stonk grpo" in warmup
 
 
-def test_a_recipe_is_read_from_its_yaml_alone():
-    scoring = read_scoring("stocks/stage2")
-    assert scoring.accuracy == "calibrated" and not scoring.skew_aware
-    assert scoring.weights == {"accuracy": 0.35, "magnitude": 0.15, "data_usage": 0.3, "coherence": 0.2}
-    assert scoring.max_completion_length == 384 and scoring.evidence == "required"
+def test_a_recipe_gives_the_task_and_the_weight_of_each_reward():
+    task, weights = stocks_of_recipe("stocks/stage2")
+    assert task.args.accuracy == "calibrated" and not task.args.skew_aware
+    assert weights == {"accuracy": 0.35, "magnitude": 0.15, "data_usage": 0.3, "coherence": 0.2}
+    assert task.max_completion_length == 384 and task.args.evidence == "required"

@@ -3,23 +3,27 @@ import statistics
 
 import pytest
 
-from stonk_trainer.tasks.stocks import Arguments, sft_dataset
+from stonk_trainer.tasks.stocks import Stocks, StocksArguments
 from stonk_trainer.tasks.stocks.answer import parse
-from stonk_trainer.tasks.stocks.dataset import rl_rows
 from stonk_trainer.tasks.stocks.rewards import score
 from stonk_trainer.tasks.stocks.warmup import warmup_rows
 
 # The default prompt, and the short one of the demo recipes.
 PROMPTS = {
-    "full": Arguments(max_train_samples=2500),
-    "short": Arguments(max_train_samples=2500, history_days=0, indicators=["change_1d", "change_5d", "sma_20"]),
+    "full": StocksArguments(max_train_samples=2500),
+    "short": StocksArguments(max_train_samples=2500, history_days=0, indicators=["change_1d", "change_5d", "sma_20"]),
 }
-BARE = Arguments(max_train_samples=20, history_days=0, indicators=[])  # nothing but a close
+BARE = StocksArguments(max_train_samples=20, history_days=0, indicators=[])  # nothing but a close
+
+
+def task(**options):
+    """The stocks task with these arguments."""
+    return Stocks(StocksArguments(**options))
 
 
 @pytest.fixture(scope="module", params=PROMPTS)
 def rows(request):
-    return list(rl_rows(PROMPTS[request.param], "train"))
+    return list(Stocks(PROMPTS[request.param]).rl_dataset("train"))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ def test_sides_follow_the_signs_or_all_turn_round_under_a_thought_that_says_so(t
 
 
 def test_headlines_are_quoted(write_rows, deepstock_rows):
-    rows = list(rl_rows(Arguments(dataset_name=write_rows(deepstock_rows(days=120)), history_days=0), "train"))
+    rows = list(task(dataset_name=write_rows(deepstock_rows(days=120)), history_days=0).rl_dataset("train"))
     texts = texts_of(rows)
     assert any('| "Analysts see item' in text for text in texts)
     assert all(score(text, row, evidence="required")["grounded"] == 1 for text, row in zip(texts, rows, strict=True))
@@ -108,15 +112,15 @@ def test_texts_vary_and_depend_on_the_seed_only(rows, texts):
 
 
 def test_a_row_with_nothing_but_a_close_still_gets_an_answer_that_earns_everything():
-    rows = list(rl_rows(BARE, "train"))
+    rows = list(Stocks(BARE).rl_dataset("train"))
     for text, row in zip(texts_of(rows), rows, strict=True):
         result = score(text, row, evidence="required")
         assert (result["data_usage"], result["coherence"]) == (1, 1)
 
 
 def test_the_dataset_of_the_task_is_these_texts():
-    args = Arguments(max_train_samples=20)
-    data = sft_dataset(args, "train")
+    args = StocksArguments(max_train_samples=20)
+    data = Stocks(args).sft_dataset("train")
     assert set(data.column_names) == {"prompt", "completion"}
-    assert [c[0]["content"] for c in data["completion"]] == texts_of(list(rl_rows(args, "train")))
+    assert [c[0]["content"] for c in data["completion"]] == texts_of(list(Stocks(args).rl_dataset("train")))
     assert data[0]["completion"][0]["role"] == "assistant"

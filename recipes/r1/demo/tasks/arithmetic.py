@@ -2,7 +2,7 @@
 
 from datasets import Dataset
 
-from stonk_trainer.tasks.reasoning.made import arithmetic
+from stonk_trainer.tasks.reasoning.synthetic import arithmetic
 from stonk_trainer.tasks.reasoning.verify import is_correct, is_in_form
 
 

@@ -1,27 +1,28 @@
 """Audit rows for leaks and shortcuts: what would let a model look skilled without forecasting.
 
-`audit_dataset` builds the rows of a recipe and audits them and their source; `audit_rows` audits rows that someone
-else built. Every check compares with what chance gives on the same rows, so that clean data raises no alarm: days and
-not rows are the independent units, and a coincidence counts only beyond what shifted prices coincide by.
-Prices are joined here by the auditor's own code, not by the code that made the rows.
+`audit_dataset` builds the rows of a recipe and audits them and their source; `audit_rows` audits rows built elsewhere.
+Every check compares with chance on the same rows, so that clean data raises no alarm: days and not rows are the
+independent units, and coincidences count only beyond those with shifted prices. Prices are joined by code of the audit
+alone, not by that which made the rows.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.task import SPLITS, Finding
-from stonk_trainer.tasks.stocks import StocksArguments
+from stonk_trainer.files import read_jsonl
+from stonk_trainer.task import SPLITS, Finding, Row
+from stonk_trainer.tasks.prices import read_price_csv
+from stonk_trainer.tasks.stocks.arguments import StocksArguments
 from stonk_trainer.tasks.stocks.audit import duplicates, leaks, rules, source
 from stonk_trainer.tasks.stocks.audit.rows import Rows, read_numbers
-from stonk_trainer.tasks.stocks.dataset import HORIZON_DAYS, labelled_rows, read_source, rl_rows
+from stonk_trainer.tasks.stocks.dataset import HORIZON_DAYS, labelled_rows, rl_rows
+from stonk_trainer.tasks.stocks.source import read_source
 
 ROWS_PER_SPLIT = 5000
 
@@ -48,17 +49,23 @@ def audit_dataset(args: StocksArguments, rows_per_split: int = ROWS_PER_SPLIT) -
 
 
 def audit_rows(
-    splits: Mapping[str, Sequence[Mapping[str, Any]]],
+    splits: Mapping[str, Sequence[Row]],
     prices: pd.DataFrame | None = None,
     embargo_days: int = HORIZON_DAYS,
     balanced: Iterable[str] | None = None,
 ) -> list[Finding]:
-    """Audit rows in the form of `rl_rows`, by split name (train, validation, test).
+    """Audit rows in the form of `rl_rows`.
 
-    `prices`: columns ticker, date, close, one row per ticker and trading day; without them closes are taken from the
-    rows' own facts as far as they go. `balanced`: the splits that claim to hold as many UP as DOWN rows; when None,
-    those whose `base_rate_up` is 0.5 throughout. Raises UserError for a row without prompt, label, ticker or date or
-    with a value of the wrong kind, and for prices that hold none of the rows' days.
+    Args:
+        splits: rows by split name (train, validation, test).
+        prices: columns ticker, date, close, one row per ticker and trading day. None: closes are taken from the rows'
+            own facts as far as they go.
+        embargo_days: calendar days that must lie between two splits.
+        balanced: the splits that should hold as many UP as DOWN rows. None: those whose `base_rate_up` is always 0.5.
+
+    Raises:
+        UserError: a row without prompt, label, ticker or date or with a value of the wrong kind, or prices that hold
+            none of the rows' days.
     """
     rows = Rows(splits, prices)
     numbers = read_numbers(rows)
@@ -78,30 +85,13 @@ def audit_rows(
 
 def audit_folder(folder: str | Path, prices_csv: str | Path | None = None) -> list[Finding]:
     """Audit the rows in a folder (`read_splits`), against a CSV of prices when one is given."""
-    from stonk_trainer.tasks.prices import read_price_csv
-
     return audit_rows(read_splits(folder), read_price_csv(Path(prices_csv)) if prices_csv else None)
 
 
-def read_splits(folder: str | Path) -> dict[str, list[dict]]:
-    """Rows of train, validation and test (.jsonl or .parquet) in `folder`; UserError when there are none."""
-    splits = {}
-    for split in SPLITS:
-        files = [path for suffix in (".jsonl", ".parquet") if (path := Path(folder) / f"{split}{suffix}").is_file()]
-        if len(files) > 1:
-            raise UserError(f"{folder} has both {files[0].name} and {files[1].name}; keep one")
-        for path in files:
-            try:
-                if path.suffix == ".parquet":
-                    import pyarrow.parquet
-
-                    splits[split] = pyarrow.parquet.read_table(path).to_pylist()
-                else:
-                    # Not splitlines: JSON may hold U+2028 and others that it counts as ends of lines.
-                    lines = path.read_text(encoding="utf-8-sig").split("\n")
-                    splits[split] = [json.loads(line) for line in lines if line.strip()]
-            except (OSError, ValueError, RecursionError) as error:  # pyarrow's and json's errors are ValueErrors
-                raise UserError(f"{path} cannot be read: {error}") from error
+def read_splits(folder: str | Path) -> dict[str, list[Row]]:
+    """Rows of those of train.jsonl, validation.jsonl and test.jsonl that are in `folder`; UserError when none is."""
+    files = {split: Path(folder) / f"{split}.jsonl" for split in SPLITS}
+    splits = {split: [row for _, row in read_jsonl(path)] for split, path in files.items() if path.is_file()}
     if not splits:
-        raise UserError(f"{folder} has no rows: it must hold train, validation or test as .jsonl or .parquet")
+        raise UserError(f"{folder} has no rows: it must hold train.jsonl, validation.jsonl or test.jsonl")
     return splits

@@ -1,4 +1,4 @@
-"""Rows that stand twice, or nearly: in two splits they let a model remember what it is judged on."""
+"""Duplicate and nearly duplicate rows: in two splits they let a model memorise what it is judged on."""
 
 from __future__ import annotations
 
@@ -17,59 +17,17 @@ _WEEKDAY = re.compile(r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b", re.I)
 
 
 def duplicates(rows: Rows, numbers: Numbers) -> list[Finding]:
-    """The same company and day, the same text but for dates, or nearly the same numbers and headlines, twice.
+    """Pairs of rows of one company and day, with the same text but for dates, or nearly the same numbers or headlines.
 
-    A pair counts only when what it shares is more than chance gives the most alike of all pairs: the information of
-    the shared tokens must exceed that of picking one pair by more than 10 bits. History and reported figures do not
-    count, because rows of neighbouring days share them honestly; nor do headlines alone that keep coming back.
+    A pair counts only when it shares more than chance gives the most similar of all pairs: the information of the
+    shared tokens must exceed that of picking one pair by 10 bits. Earlier closes and reported figures do not count,
+    because rows of neighbouring days share them honestly; nor do recurring headlines alone.
     """
+    found = _similar_pairs(rows, numbers)
     split_of = rows.table["split"].to_numpy()
-    day_pairs = _pairs(rows.table.groupby(["ticker", "date"]).indices.values())
-    texts = defaultdict(list)
-    for i, text in enumerate(rows.texts):
-        texts[_WEEKDAY.sub("[day]", text)].append(i)
-    number_tokens, word_tokens = _tokens(rows, numbers)
-    bits = information(number_tokens, word_tokens)
-    _lower_beside_the_close(bits, number_tokens, rows.past[:, 0])
-    worth_of = bits.__getitem__
-    one_pair = math.log2(max(2, len(split_of) ** 2 / 2))
-    needed = 10 + one_pair
-    all_tokens = [a | b for a, b in zip(number_tokens, word_tokens, strict=True)]
-    worth = {text: sum(map(worth_of, all_tokens[held[0]])) for text, held in texts.items() if len(held) > 1}
-    # Many texts that stand twice prove together what each proves in part.
-    enough = [10 / k + one_pair for k, b in enumerate(sorted(worth.values())[::-1], 1) if b >= 10 / k + one_pair]
-    text_pairs = _pairs([texts[text] for text, b in worth.items() if b >= min(enough, default=math.inf)])
-    near = {
-        (a, b)
-        for a, b in _candidates([n or w for n, w in zip(number_tokens, word_tokens, strict=True)], bits)
-        if _jaccard(number_tokens[a], number_tokens[b]) >= 0.8
-        and max(
-            sum(map(worth_of, number_tokens[a] & number_tokens[b])),
-            (_jaccard(word_tokens[a], word_tokens[b]) >= 0.8) * sum(map(worth_of, all_tokens[a] & all_tokens[b])),
-        )
-        >= needed
-    }
-    news = {
-        (a, b)
-        for a, b in _candidates(word_tokens, bits)
-        if _jaccard(word_tokens[a], word_tokens[b]) >= 0.9
-        and sum(map(worth_of, word_tokens[a] & word_tokens[b])) >= needed
-        and min(sum(name == "headline" for name, _ in prompt_lines(rows.texts[i])) for i in (a, b)) >= 3
-        and _news_in_between(rows, word_tokens, a, b)
-    }
-    found: dict[tuple[int, int], str] = {}
-    for kind, pairs in (
-        ("same company and day", day_pairs),
-        ("same text", text_pairs),
-        ("nearly the same", near),
-        ("same headlines", news),
-    ):
-        for pair in pairs:
-            found.setdefault((min(pair), max(pair)), kind)
     across = [(a, b) for a, b in sorted(found) if split_of[a] != split_of[b]]
-    findings = []
     if len(rows.splits) < 2:
-        findings.append(Finding("duplicates", "across", None, "there is one split only"))
+        findings = [Finding("duplicates", "across", None, "there is one split only")]
     elif across:
         kinds = Counter(found[pair] for pair in across)
         named = "; ".join(
@@ -79,25 +37,71 @@ def duplicates(rows: Rows, numbers: Numbers) -> list[Finding]:
             f"{len(across):,} pairs across splits ({', '.join(f'{n} {kind}' for kind, n in kinds.items())}): {named}"
             f"{'; …' if len(across) > 3 else ''}. Remove one of each pair"
         )
-        findings.append(Finding("duplicates", "across", False, message))
+        findings = [Finding("duplicates", "across", False, message)]
     else:
-        findings.append(
-            Finding("duplicates", "across", True, f"none among {len(split_of):,} rows of {len(rows.splits)} splits")
-        )
+        message = f"none among {len(split_of):,} rows of {len(rows.splits)} splits"
+        findings = [Finding("duplicates", "across", True, message)]
     for split in rows.splits:
         inside = [(a, b) for a, b in sorted(found) if split_of[a] == split_of[b] == split]
         count, n = len({b for _, b in inside}), int(rows.of(split).sum())
         failed = count > 0.01 * n and count > 1
-        message = "no row stands twice within the split"
+        message = "no duplicate row within the split"
         if inside:
-            message = f"{count:,} of {n:,} rows stand twice within the split, the first "
+            message = f"{count:,} of {n:,} rows are duplicates within the split, the first "
             message += f"{rows.name(inside[0][0])} and {rows.name(inside[0][1])}"
         findings.append(Finding("duplicates", split, not failed, message + (": remove the copies" if failed else "")))
     return findings
 
 
+def _similar_pairs(rows: Rows, numbers: Numbers) -> dict[tuple[int, int], str]:
+    """Pairs of row numbers, the lower first, and in what they are the same."""
+    texts = defaultdict(list)
+    for i, text in enumerate(rows.texts):
+        texts[_WEEKDAY.sub("[day]", text)].append(i)
+    number_tokens, word_tokens = _tokens(rows, numbers)
+    all_tokens = [a | b for a, b in zip(number_tokens, word_tokens, strict=True)]
+    bits = information(number_tokens, word_tokens)
+    _lower_beside_the_close(bits, number_tokens, rows.past[:, 0])
+    one_pair = math.log2(max(2, len(rows.texts) ** 2 / 2))
+    needed = 10 + one_pair
+
+    def worth(tokens: set) -> float:
+        return sum(map(bits.__getitem__, tokens))
+
+    repeated = {text: worth(all_tokens[held[0]]) for text, held in texts.items() if len(held) > 1}
+    # Several repeated texts together are evidence where each alone is too little.
+    enough = [10 / k + one_pair for k, b in enumerate(sorted(repeated.values())[::-1], 1) if b >= 10 / k + one_pair]
+
+    def nearly_the_same(a: int, b: int) -> bool:
+        if _jaccard(number_tokens[a], number_tokens[b]) < 0.8:
+            return False
+        same_words = _jaccard(word_tokens[a], word_tokens[b]) >= 0.8
+        shared = worth(number_tokens[a] & number_tokens[b])
+        return max(shared, same_words * worth(all_tokens[a] & all_tokens[b])) >= needed
+
+    def same_headlines(a: int, b: int) -> bool:
+        return (
+            _jaccard(word_tokens[a], word_tokens[b]) >= 0.9
+            and worth(word_tokens[a] & word_tokens[b]) >= needed
+            and min(sum(name == "headline" for name, _ in prompt_lines(rows.texts[i])) for i in (a, b)) >= 3
+            and _news_in_between(rows, word_tokens, a, b)
+        )
+
+    near = _candidates([n or w for n, w in zip(number_tokens, word_tokens, strict=True)], bits)
+    found: dict[tuple[int, int], str] = {}
+    for kind, pairs in (
+        ("same company and day", _pairs(rows.table.groupby(["ticker", "date"]).indices.values())),
+        ("same text", _pairs([texts[text] for text, b in repeated.items() if b >= min(enough, default=math.inf)])),
+        ("nearly the same", [pair for pair in near if nearly_the_same(*pair)]),
+        ("same headlines", [pair for pair in _candidates(word_tokens, bits) if same_headlines(*pair)]),
+    ):
+        for pair in pairs:
+            found.setdefault((min(pair), max(pair)), kind)
+    return found
+
+
 def _news_in_between(rows: Rows, word_tokens: list[set], a: int, b: int) -> bool:
-    """Whether two days over 30 days apart had other headlines in between, so that none just stayed the newest."""
+    """Whether two days over 30 days apart had other headlines in between: else these may just have been the newest."""
     low, high = sorted((rows.days[a], rows.days[b]))
     if (high - low) / np.timedelta64(1, "D") <= 30 or len(word_tokens[a]) < 8:
         return False
@@ -109,16 +113,16 @@ def _news_in_between(rows: Rows, word_tokens: list[set], a: int, b: int) -> bool
 
 
 def _pairs(groups: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
-    """Each member of a group beside each of the first three, so that a large group stays linear."""
+    """Each member of a group with each of its first three, so that a large group takes linear time."""
     return [
         (int(a), int(b)) for group in groups if len(group) > 1 for i, a in enumerate(group[:3]) for b in group[i + 1 :]
     ]
 
 
 def _tokens(rows: Rows, numbers: Numbers) -> tuple[list[set], list[set]]:
-    """Per row the numbers, with the label they stand under, and its headlines as `headline_tokens`.
+    """Per row its numbers as (slot, value), and its headlines as `headline_tokens`.
 
-    Without history closes, reported figures and what more than half of all rows share.
+    Without earlier closes, reported figures and what more than half of all rows share.
     """
     reported = {f["name"].removeprefix("financials/") for fs in rows.facts for f in fs if "financials/" in f["name"]}
     history = [{f["value"] for f in fs if f["name"].endswith("d_ago")} for fs in rows.facts]
@@ -139,10 +143,10 @@ def _tokens(rows: Rows, numbers: Numbers) -> tuple[list[set], list[set]]:
 
 
 def headline_tokens(headlines: Sequence[Sequence[str]], tickers: Sequence[str], days: np.ndarray) -> list[set[str]]:
-    """The words of each row's headlines; of those that keep coming back, the headline as a single token.
+    """The words of each row's headlines; a recurring headline is a single token.
 
-    The words of a headline that recurs come together, so they tell no more than the headline. One recurs when, but
-    for its figures and the ticker, it stands on three days or more that lie over 30 days apart.
+    The words of a recurring headline come together, so they carry no more information than the headline. It recurs
+    when, apart from its figures and the ticker, it is on three or more days that lie over 30 days apart.
     """
     forms = [
         [(line, re.sub(rf"\d[\d.,]*|\b{re.escape(ticker.lower())}\b", "#", line.lower())) for line in lines]
@@ -160,7 +164,7 @@ def headline_tokens(headlines: Sequence[Sequence[str]], tickers: Sequence[str], 
 
 
 def _spread(days: Sequence[int]) -> int:
-    """How many of the days, in order, lie over 30 days after the one counted before."""
+    """How many of the sorted days lie over 30 days after the one counted before."""
     count, last = 0, -math.inf
     for day in days:
         if day - last > 30:
@@ -169,14 +173,14 @@ def _spread(days: Sequence[int]) -> int:
 
 
 def information(*token_lists: list[set]) -> dict:
-    """Bits that a second row with a token is worth: -log2 of the share of other rows that hold it."""
+    """Information in bits of a second row with a token: -log2 of the share of other rows that contain it."""
     counts = Counter(token for tokens in token_lists for held in tokens for token in held)
     n = len(token_lists[0])
     return {token: math.log2(n / max(1, count - 1)) for token, count in counts.items()}
 
 
 def _lower_beside_the_close(bits: dict, number_tokens: list[set], closes: np.ndarray) -> None:
-    """Let a price near the close be worth no more bits than its distance to the close, which stands there anyway."""
+    """Give a price no more bits than its distance to the close has: the prompt shows the close anyway."""
     apart = Counter(
         (name, round(value - close, 2))
         for held, close in zip(number_tokens, closes, strict=True)

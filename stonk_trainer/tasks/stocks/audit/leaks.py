@@ -1,4 +1,4 @@
-"""Prompts that give the outcome away: the next close, the label day, a word or a number that goes with the label."""
+"""Prompts that give the outcome away: by the next close, the label's day, or a word or number that predicts it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from stonk_trainer.tasks.stocks.audit.rows import FRACTION, FUTURE, PAST, PERCEN
 
 
 def next_close(rows: Rows, numbers: Numbers) -> list[Finding]:
-    """Prices (or their digits alone) that equal one of the next two closes, percents that equal the next return.
+    """Prices (or their digits alone) that equal one of the next two closes, and percents that equal the next return.
 
-    Chance is what the same numbers give when the close moves as it did on other days (`_moves`): such moves lie on the
-    same ticks and are of the same size as the move that is tested, whatever the price level.
+    Chance is how often the same numbers match closes that moved as on other days (`_moves`): such moves are on the same
+    ticks and of the same size as the move tested, whatever the price level.
     """
     close = rows.past[:, :1]
     moves = _moves(rows, 1)
@@ -24,7 +24,7 @@ def next_close(rows: Rows, numbers: Numbers) -> list[Finding]:
         returns = 100 * np.abs(moves / close)
         cents = np.round(close[close >= 1] * 100)
     unit = np.where(close[:, 0] >= 1, 0.01, 0.0001)
-    # Headlines prefer round values, and so do prices: round values do not count where most prices are not round.
+    # Round values are frequent in headlines and prices alike: they do not count where most prices are not round.
     fine = not len(cents) or np.mean(cents % 5 != 0) > 0.5
     prices, percents = _prices_shown(rows, numbers, unit), _percents_shown(rows, numbers)
     returns = np.where(returns >= 0.1, returns, np.nan)
@@ -51,7 +51,7 @@ def next_close(rows: Rows, numbers: Numbers) -> list[Finding]:
         if found:
             excess, what, slot, hits = max(found)
             message = (
-                f"{what} stands in the prompt of {hits:,} of {n:,} rows ({hits / n:.1%}; chance "
+                f"{what} is in the prompt of {hits:,} of {n:,} rows ({hits / n:.1%}; chance "
                 f"{(hits - excess) / n:.1%}), under “{slot}”: remove what is known only after the close"
             )
             findings.append(Finding("next close", split, False, message))
@@ -67,8 +67,8 @@ def next_close(rows: Rows, numbers: Numbers) -> list[Finding]:
 def _moves(rows: Rows, days: int) -> np.ndarray:
     """Dollar moves over so many days, (N, 1 + placebos): from t on, then of the days about t.
 
-    The others end by t-5 or begin at t+5 or later, so that no average over a few days shown at t holds them. Where
-    they are not known, the relative moves of other rows stand for them, rounded as prices are.
+    The others end by t-5 or begin at t+5 or later, so that no average over a few days shown at t contains them. Where
+    they are not known, the relative moves of other rows replace them, rounded as prices are.
     """
     line = np.c_[rows.past[:, ::-1], rows.future]
     start = np.array([0, *range(-5 - days, -15 - days, -1), *range(5, FUTURE - days + 1)]) + PAST - 1
@@ -147,7 +147,7 @@ def _coincidences(
 
 
 def _beyond_chance(hits: int, placebo_hits: int, placebos: float, level: float) -> bool:
-    """Whether `hits` exceed what `placebos` equally likely draws gave: the conditional test of two Poisson rates."""
+    """Whether `hits` exceed those of so many placebo draws: the conditional test of two Poisson rates."""
     from scipy.stats import binom
 
     if hits < 3 or hits < 1.5 * placebo_hits / placebos:
@@ -156,11 +156,11 @@ def _beyond_chance(hits: int, placebo_hits: int, placebos: float, level: float) 
 
 
 def label_day(rows: Rows) -> list[Finding]:
-    """Prompts that name the next trading day, beside those that name one of the five days after it.
+    """Prompts that name the next trading day, compared with those that name one of the five days after it.
 
-    A coming day may be named honestly (results are announced ahead), so the next day must stand out.
+    A future day may be named honestly (results are announced in advance), so the next day must stand out.
     """
-    row, year, month, day = rows.dates_said.T
+    row, year, month, day = rows.dates_shown.T
     named = []
     for k in range(6):
         expected = np.busday_offset(rows.days, k + 1, roll="backward")
@@ -171,7 +171,7 @@ def label_day(rows: Rows) -> list[Finding]:
     findings = []
     for split in rows.splits:
         here = rows.of(split)
-        hits, *others = (int((who & here).sum()) for who in named)
+        hits, *others = (int((naming & here).sum()) for naming in named)
         n = int(here.sum())
         stands_out = hits >= 3 * max(others) and hits - max(others) >= 0.01 * n
         failed = stands_out and _beyond_chance(hits, sum(others), len(others), 1e-5)
@@ -186,26 +186,26 @@ def label_day(rows: Rows) -> list[Finding]:
 
 
 def answer_words(rows: Rows) -> list[Finding]:
-    """One or two neighbouring words (signs too, but no digits) whose presence gives the label away.
+    """One or two neighbouring words (or signs, but no digits) that predict the label.
 
-    A word counts when at least 90% of the rows that hold it have one label (or 75%, or 60%, at stricter levels), more
-    than chance gives the luckiest of all words tried: a binomial test over days, times the number of words
-    (Bonferroni). Chance is the label's share among the same companies: the name of one that rises tells nothing.
+    A word counts when at least 90% of the rows that contain it have one label (or 75%, or 60%, at stricter levels), and
+    chance does not explain it: a binomial test over days, times the number of words (Bonferroni). Chance is the label's
+    share among the same companies, so that the name of one that rises is not a leak.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
     try:
         vectorizer = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"[^\W\d]+|[^\w\s]", min_df=12)
         held = vectorizer.fit_transform(rows.texts).tocsc()
-    except ValueError:  # every prompt is the same text, or no word stands in 12 of them
-        return [Finding("answer words", "all", None, "no word stands in 12 prompts, beyond what all share")]
+    except ValueError:  # every prompt is the same text, or no word is in 12 of them
+        return [Finding("answer words", "all", None, "no word is in 12 prompts, apart from what all share")]
     words = vectorizer.get_feature_names_out()
     up = rows.table["up"].to_numpy()
     findings = []
     ticker = pd.factorize(rows.table["ticker"])[0]
     for pool in ["all", *rows.splits]:
         here = np.ones(len(up), bool) if pool == "all" else rows.of(pool)
-        # Shrunk to the share of all, by 20 rows: of a company with few rows the share says little.
+        # Shrunk to the share of all by 20 rows: a company's own share is uncertain when it has few rows.
         base_up = (np.bincount(ticker[here], up[here], ticker.max() + 1) + 20 * up[here].mean()) / (
             np.bincount(ticker[here], minlength=ticker.max() + 1) + 20
         )
@@ -217,32 +217,32 @@ def answer_words(rows: Rows) -> list[Finding]:
         for i in np.flatnonzero(tried & (purity >= 0.6)):
             index = held.indices[held.indptr[i] : held.indptr[i + 1]]
             index = index[here[index]]
-            says_up = ups[i] * 2 > support[i]
+            means_up = ups[i] * 2 > support[i]
             base = base_up[ticker[index]].mean()
-            p = _p_over_days(up[index] == says_up, rows.days[index], base if says_up else 1 - base) * tried.sum()
+            p = _p_over_days(up[index] == means_up, rows.days[index], base if means_up else 1 - base) * tried.sum()
             level = 1e-4 if purity[i] >= 0.9 else 1e-6 if purity[i] >= 0.75 else 1e-9
             if p < level and (worst is None or p < worst[0]):
-                worst = (p, words[i], "UP" if says_up else "DOWN", index, says_up)
+                worst = (p, words[i], "UP" if means_up else "DOWN", index, means_up)
         if worst:
-            _, word, label, index, says_up = worst
-            right = up[index] == says_up
+            _, word, label, index, means_up = worst
+            right = up[index] == means_up
             held_out = (rows.table["split"] != "train").to_numpy()[index]
             later = f", {right[held_out].mean():.0%} outside train" if held_out.any() else ""
             message = (
-                f"“{word}” stands in {len(index):,} prompts, and {right.mean():.0%} of them are {label}{later}: "
-                "the text tells the outcome; remove it, or what was written after it"
+                f"“{word}” is in {len(index):,} prompts, and {right.mean():.0%} of them are {label}{later}: "
+                "the text gives the outcome away; remove it, or what was written after the outcome"
             )
             findings.append(Finding("answer words", pool, False, message))
             if pool == "all":
                 break
     if not findings:
-        message = f"{len(words):,} words and pairs of words tried, none gives the label away"
+        message = f"{len(words):,} words and pairs of words tried, none predicts the label"
         findings.append(Finding("answer words", "all", True, message))
     return findings
 
 
 def _p_over_days(right: np.ndarray, days: np.ndarray, base: float) -> float:
-    """Chance that a label of share `base` is right that often, when all rows of one day are a single draw."""
+    """Probability that a label of share `base` is right that often, when all rows of one day are a single draw."""
     from scipy.stats import binom
 
     _, day = np.unique(days, return_inverse=True)
@@ -251,11 +251,11 @@ def _p_over_days(right: np.ndarray, days: np.ndarray, base: float) -> float:
 
 
 def answer_numbers(rows: Rows, numbers: Numbers) -> list[Finding]:
-    """Whether one number (a price: against the close; a plain one: both ways) ranks UP before DOWN days beyond chance.
+    """Whether one number (a price: relative to the close; a plain one: both ways) ranks UP before DOWN days.
 
-    ROC-AUC of the first number under each label of the prompt; what a market gives lies within 0.5 ± 0.05. The
-    standard error is that of as many rows as there are days. A number must tell more than the past closes do
-    (`_auc_of_the_past`): prices that return to their mean let honest averages foretell the direction.
+    ROC-AUC of the first number in each slot of the prompt; honest numbers stay within 0.5 ± 0.05. The standard error
+    counts days instead of rows. A number must predict more than the past closes do (`_auc_of_the_past`): where prices
+    return to their mean, honest averages predict the direction.
     """
     up = rows.table["up"].to_numpy()
     findings = []
@@ -287,7 +287,7 @@ def answer_numbers(rows: Rows, numbers: Numbers) -> list[Finding]:
             slot, auc, n = worst
             message = (
                 f"the first number under “{slot} tells UP from DOWN in {max(auc, 1 - auc):.0%} of pairs ({n:,} rows; "
-                "chance 50%): it holds the outcome; remove what is known only after the close"
+                "chance 50%): it contains the outcome; remove what is known only after the close"
             )
             findings.append(Finding("answer numbers", split, False, message))
         else:
@@ -306,7 +306,7 @@ def _auc(values: np.ndarray, up: np.ndarray) -> float:
 
 
 def _auc_of_the_past(rows: Rows, index: np.ndarray) -> float:
-    """How far from 0.5 the AUC of the close goes against any of the 20 closes before it, or their 5- or 20-day mean."""
+    """Largest distance from 0.5 of the AUC of the close relative to each of 20 earlier closes, or a mean of closes."""
     past = rows.past[index]
     before = np.c_[past[:, 1:21], past[:, :5].mean(axis=1), past[:, :20].mean(axis=1)]
     up = rows.table["up"].to_numpy()[index]

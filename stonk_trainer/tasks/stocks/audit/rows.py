@@ -1,4 +1,4 @@
-"""Rows of all splits in one table: their texts, the numbers and dates in them, and the prices around each row."""
+"""Rows of all splits in one table: their texts, the numbers and dates in them, and the closes around each row."""
 
 from __future__ import annotations
 
@@ -17,116 +17,84 @@ import pandas as pd
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.stocks.dataset import HORIZON_DAYS
 from stonk_trainer.tasks.stocks.prompt import FORM
+from stonk_trainer.tasks.stocks.row import check_row
 
 PAST, FUTURE = 62, 16  # closes looked at per row: t back to t-61 (all a prompt may show), t+1 to t+16
-_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON may hold half of a pair, which cannot be written
-_COLUMNS = ("prompt", "label", "ticker", "date")
+_NEEDED = ("prompt", "label", "ticker", "date")
+_Closes = dict[str, tuple[np.ndarray, np.ndarray]]  # by ticker: closes and their days, oldest first
 
 
 class Rows:
     """Rows of all splits in one table, their texts and facts, and the closes and days around each row.
 
-    table: split, ticker, date, up, next_return (fraction or NaN), base_rate_up. texts: prompts without
-    what nearly all share, and without the dates in them, which are in `dates_said`: columns row, year (0: not said),
-    month, day. `past` (N, 62): closes of t, t-1, …;
-    `future` (N, 16): closes of t+1, …; `future_days` alike (NaT where not known). NaN where there is no price.
+    Attributes:
+        table: split, ticker, date, up, next_return (fraction or NaN), base_rate_up (or NaN).
+        texts: prompts without what nearly all share, and without dates.
+        dates_shown: the dates in the prompts; columns row, year (0: not shown), month, day.
+        facts: of each row, as mappings of name, value, unit and shown.
+        past: (N, 62) closes of t, t-1, …; NaN where there is no price.
+        future: (N, 16) closes of t+1, …; likewise.
+        future_days: (N, 16) their days; NaT where not known.
+        outcome_days: (N,) the first of these; the next weekday where it is not known.
+        from_facts: whether the closes are those of the rows' facts, for want of prices.
     """
 
     def __init__(self, splits: Mapping[str, Sequence[Mapping[str, Any]]], prices: pd.DataFrame | None):
-        flat = [(split, row) for split, rows in splits.items() for row in rows]
         self.splits = [split for split in splits if len(splits[split])]
-        if not flat:
+        if not self.splits:
             raise UserError("audit: there are no rows")
-        made, prompts, self.facts = [], [], []
-        for number, (split, row) in enumerate(flat):
-            try:
-                made.append({"split": split, **_columns_of(row)})
-                prompts.append(_text_of(row["prompt"]))
-                self.facts.append(_facts_of(row.get("facts")))
-            except _BadRow as wrong:
-                raise UserError(f"audit: row {number + 1} ({split}) {wrong}") from wrong
-        self.table = pd.DataFrame(made)
-        self.table["date"] = pd.to_datetime(self.table["date"], errors="coerce", format="%Y-%m-%d")
+        split_of, checked = [], []
+        for split in self.splits:
+            for number, row in enumerate(splits[split], start=1):
+                checked.append(check_row(row, f"audit: row {number} ({split})", _NEEDED))
+                split_of.append(split)
+        dates = [str(row["date"])[:10] for row in checked]
+        self.table = pd.DataFrame(
+            {
+                "split": split_of,
+                "ticker": [row["ticker"] for row in checked],
+                "date": pd.to_datetime(dates, errors="coerce", format="%Y-%m-%d"),
+                "up": [row["label"] == "UP" for row in checked],
+                "next_return": np.array([row.get("next_return") for row in checked], dtype=float),
+                "base_rate_up": np.array([row.get("base_rate_up") for row in checked], dtype=float),
+            }
+        )
         if self.table["date"].isna().any():
             raise UserError("audit: a row's date is not YYYY-MM-DD")
-        self.texts, self.dates_said = _without_dates(_without_template(prompts))
+        self.facts = [json.loads(row["facts"]) for row in checked]
+        prompts = _without_template([_text_of(row["prompt"]) for row in checked])
+        self.texts, self.dates_shown = _without_dates(prompts)
         self.from_facts = prices is None
-        lines = _closes_of_facts(self.table, self.facts) if prices is None else _closes_of_prices(prices)
-        self.past, self.future, self.future_days = _around(self.table, lines)
+        closes = _closes_of_facts(self.table, self.facts) if prices is None else _closes_of_prices(prices)
+        self.past, self.future, self.future_days = _around(self.table, closes)
         if prices is not None and np.isnan(self.past[:, 0]).all():
             raise UserError(
-                f"audit: the prices ({', '.join(list(lines)[:3])}) hold no ticker and day of the rows "
+                f"audit: the prices ({', '.join(list(closes)[:3])}) hold no ticker and day of the rows "
                 f"({', '.join(self.table['ticker'].unique()[:3])}): check their ticker column and their dates"
             )
         self.days = self.table["date"].to_numpy().astype("datetime64[D]")
         with np.errstate(invalid="ignore"):
             gap = (self.future_days[:, 0] - self.days) / np.timedelta64(1, "D")
-        self.across_a_hole = gap > HORIZON_DAYS
-        self.future[self.across_a_hole] = np.nan
-        # The outcome's day where prices give it; the next weekday otherwise.
-        guess = np.busday_offset(self.days, 1, roll="backward")
-        self.outcome_days = np.where(np.isnat(self.future_days[:, 0]), guess, self.future_days[:, 0])
+        self.across_a_gap = gap > HORIZON_DAYS
+        self.future[self.across_a_gap] = np.nan
+        next_weekday = np.busday_offset(self.days, 1, roll="backward")
+        self.outcome_days = np.where(np.isnat(self.future_days[:, 0]), next_weekday, self.future_days[:, 0])
 
     def of(self, split: str) -> np.ndarray:
+        """(N,) which rows belong to a split."""
         return (self.table["split"] == split).to_numpy()
 
     def name(self, index: int) -> str:
+        """What a message calls a row: its ticker and day."""
         return f"{self.table['ticker'][index]} {self.days[index]}"
 
 
-class _BadRow(ValueError):
-    """What is wrong with a row, to follow "row 3 (train)"."""
+def _text_of(prompt: str | list[dict[str, str]]) -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
 
 
-def _columns_of(row: object) -> dict:
-    if not isinstance(row, Mapping):
-        raise _BadRow("is not an object with columns")
-    missing = [column for column in _COLUMNS if row.get(column) is None]
-    if missing:
-        raise _BadRow(f"lacks {', '.join(missing)}")
-    if row["label"] not in ("UP", "DOWN"):
-        raise _BadRow(f"has the label {row['label']!r}, not UP or DOWN")
-    ticker = str(row["ticker"])
-    if _SURROGATE.search(ticker):
-        raise _BadRow("has a ticker that is not valid text")
-    numbers = {}
-    for column in ("next_return", "base_rate_up"):
-        try:
-            numbers[column] = math.nan if row.get(column) is None else float(row[column])
-        except (TypeError, ValueError, OverflowError) as error:
-            raise _BadRow(f"has the {column} {row[column]!r}, not a number") from error
-    return {"ticker": ticker, "date": str(row["date"])[:10], "up": row["label"] == "UP", **numbers}
-
-
-def _text_of(prompt: object) -> str:
-    if isinstance(prompt, str):
-        text = prompt
-    elif isinstance(prompt, list) and all(isinstance(m, Mapping) and isinstance(m.get("content"), str) for m in prompt):
-        text = "\n".join(message["content"] for message in prompt)
-    else:
-        raise _BadRow("has a prompt that is neither a text nor a list of messages with a text as content")
-    if _SURROGATE.search(text):
-        raise _BadRow("has a prompt that is not valid text")
-    return text
-
-
-def _facts_of(facts: Any) -> list[dict]:
-    try:
-        facts = [] if facts is None else json.loads(facts) if isinstance(facts, str) else list(facts)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _BadRow("has facts that are no JSON list") from error
-    if not isinstance(facts, list) or not all(isinstance(fact, Mapping) and _is_fact(fact) for fact in facts):
-        raise _BadRow("has facts that are no list of objects with name, value (a number for usd) and unit")
-    return facts
-
-
-def _is_fact(fact: Mapping) -> bool:
-    name, value, unit = fact.get("name"), fact.get("value"), fact.get("unit")
-    return isinstance(name, str) and isinstance(value, str if unit in ("text", "date") else (int, float))
-
-
-def _closes_of_prices(prices: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Closes and days of each ticker in the order of days; a price frame lists every trading day."""
+def _closes_of_prices(prices: pd.DataFrame) -> _Closes:
+    """Closes of a price frame, which lists every trading day."""
     missing = {"ticker", "date", "close"} - set(prices)
     if missing:
         raise UserError(f"audit: the prices lack the column {', '.join(sorted(missing))}")
@@ -138,77 +106,66 @@ def _closes_of_prices(prices: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.nd
     }
 
 
-def _closes_of_facts(table: pd.DataFrame, facts: list[list[dict]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Closes and days of each ticker as far as rows show them: a row's close, and its `close_Nd_ago`.
-
-    Two rows are chained when the later row's history holds the earlier row's close as many trading days back as
-    weekdays lie between them, less up to four holidays. Between chains lies a gap of NaN.
-    """
-    shown: defaultdict[str, dict[np.datetime64, tuple[float, list[float]]]] = defaultdict(dict)
+def _closes_of_facts(table: pd.DataFrame, facts: list[list[dict]]) -> _Closes:
+    """Closes as far as rows show them: a row's close, and its `close_Nd_ago`."""
+    shown: defaultdict[str, dict[np.datetime64, list[float]]] = defaultdict(dict)
     for i, (ticker, day) in enumerate(zip(table["ticker"], table["date"], strict=True)):
         values = {fact["name"]: fact["value"] for fact in facts[i] if fact["unit"] == "usd"}
         if "close" in values:
-            history: list[float] = []
-            while f"close_{len(history) + 1}d_ago" in values:
-                history.append(values[f"close_{len(history) + 1}d_ago"])
-            shown[ticker][np.datetime64(day, "D")] = (values["close"], history)
-    return {ticker: _chain(days) for ticker, days in shown.items()}
+            closes = [values["close"]]
+            while (name := f"close_{len(closes)}d_ago") in values:
+                closes.append(values[name])
+            shown[ticker][np.datetime64(day, "D")] = closes
+    return {ticker: _chain(closes_of) for ticker, closes_of in shown.items()}
 
 
-def _chain(rows: dict[np.datetime64, tuple[float, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
-    days = sorted(rows)
-    seven_days = any(np.is_busday(day, weekmask="Sat Sun") for day in days)
-    closes: dict[int, float] = {}
-    dated: dict[int, np.datetime64] = {}
-    position, before = PAST, None
-    for day in days:
-        close, history = rows[day]
+def _chain(closes_of: dict[np.datetime64, list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """(closes, their days) of one company. closes_of: by day the closes that its row shows, newest first.
+
+    Rows are joined where it is certain how many trading days lie between them; elsewhere lies a gap of NaN. Days are
+    NaT where no row is of that day.
+    """
+    every_day = any(np.is_busday(day, weekmask="Sat Sun") for day in closes_of)
+    closes: list[float] = []
+    days: list[np.datetime64] = []
+    before = None
+    for day, shown in sorted(closes_of.items()):
+        step = None
         if before is not None:
-            step = _steps_between(rows[before], history, before, day, seven_days)
-            position += step or (PAST + FUTURE + len(history))
-        for back, value in enumerate(history, start=1):
-            closes.setdefault(position - back, value)
-        closes[position], dated[position] = close, day
+            apart = (day - before) / np.timedelta64(1, "D") if every_day else np.busday_count(before, day)
+            step = _trading_days(closes_of[before], shown, int(apart))
+        new = shown[:step] if step else [*shown, *[math.nan] * PAST]
+        closes += new[::-1]
+        days += [np.datetime64("NaT")] * (len(new) - 1) + [day]
         before = day
-    line = np.full(position + 1, np.nan)
-    line_days = np.full(position + 1, np.datetime64("NaT"), dtype="datetime64[D]")
-    line[list(closes)] = list(closes.values())
-    line_days[list(dated)] = list(dated.values())
-    return line, line_days
+    return np.array(closes), np.array(days, dtype="datetime64[D]")
 
 
-def _steps_between(
-    before_row: tuple[float, list[float]],
-    history: list[float],
-    before: np.datetime64,
-    day: np.datetime64,
-    seven_days: bool,
-) -> int | None:
-    """Trading days from `before` to `day`, when the later row's history leaves no doubt: three closes that match."""
-    close, earlier = before_row
-    between = int((day - before) / np.timedelta64(1, "D")) if seven_days else int(np.busday_count(before, day))
-    if not history:
-        return 1 if between == 1 else None
+def _trading_days(earlier: list[float], later: list[float], apart: int) -> int | None:
+    """Trading days between two rows `apart` weekdays apart, of which up to four may be holidays; None: not certain.
+
+    It is certain when the closes of both, newest first, match for three days at one distance only.
+    """
+    if len(later) == 1:
+        return 1 if apart == 1 else None
     fits = []
-    for step in range(max(1, between - 4), between + 1):
-        overlap = list(zip(history[step - 1 :], [close, *earlier], strict=False))
-        if (len(overlap) >= 3 or between == 1) and all(a == b for a, b in overlap):
+    for step in range(max(1, apart - 4), apart + 1):
+        overlap = list(zip(later[step:], earlier, strict=False))
+        if (len(overlap) >= 3 or apart == 1) and all(a == b for a, b in overlap):
             fits.append(step)
     return fits[0] if len(fits) == 1 else None
 
 
-def _around(
-    table: pd.DataFrame, lines: dict[str, tuple[np.ndarray, np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _around(table: pd.DataFrame, closes_of: _Closes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Closes before and after each row (N, 62) and (N, 16), and the days of the latter."""
     past = np.full((len(table), PAST), np.nan)
     future = np.full((len(table), FUTURE), np.nan)
     future_days = np.full((len(table), FUTURE), np.datetime64("NaT"), dtype="datetime64[D]")
     all_days = table["date"].to_numpy().astype("datetime64[D]")
     for ticker, index in table.groupby("ticker").indices.items():
-        if ticker not in lines:
+        if ticker not in closes_of:
             continue
-        closes, days = lines[ticker]
+        closes, days = closes_of[ticker]
         padded = np.r_[np.full(PAST, np.nan), closes, np.full(FUTURE, np.nan)]
         nat = np.datetime64("NaT")
         padded_days = np.r_[np.full(PAST, nat), days, np.full(FUTURE, nat)].astype("datetime64[D]")
@@ -254,7 +211,7 @@ def prompt_lines(text: str) -> Iterable[tuple[str, str]]:
 
 
 def _without_template(texts: list[str]) -> list[str]:
-    """Texts without the lines that nearly all of them share, such as the form of the answer: these tell nothing."""
+    """Texts without the lines that nearly all of them share, such as the form of the answer."""
     shared = set(FORM.splitlines())
     if len(texts) >= 40:
         counts = Counter(line for text in texts for line in set(text.splitlines()))
@@ -264,7 +221,7 @@ def _without_template(texts: list[str]) -> list[str]:
 
 def _without_dates(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Texts with each date replaced by "[date]", and the dates: (row, year, month, day); 3/5 is read both ways."""
-    said, masked = [], []
+    found, masked = [], []
 
     def take(match: re.Match, order: str, row: int) -> str:
         part = dict(zip(order, match.groups(), strict=True))
@@ -273,14 +230,14 @@ def _without_dates(texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
         month, day = (_month(part[key]) if key == "m" else int(part[key]) for key in "md")
         readings = [(month, day), (day, month)] if order == "mdy" and part["m"].isdigit() else [(month, day)]
         valid = [(row, year, m, d) for m, d in readings if 1 <= m <= 12 and 1 <= d <= 31]
-        said.extend(valid)
+        found.extend(valid)
         return "[date]" if valid else match[0]
 
     for row, text in enumerate(texts):
         for form, order in _DATES if _ANY_MONTH.search(text) else _DATES[:3]:
             text = form.sub(partial(take, order=order, row=row), text)
         masked.append(text)
-    return masked, np.array(said, dtype=int).reshape(-1, 4)
+    return masked, np.array(found, dtype=int).reshape(-1, 4)
 
 
 def _month(text: str) -> int:
@@ -289,7 +246,7 @@ def _month(text: str) -> int:
 
 @dataclass
 class Numbers:
-    """Every number of the prompts: its row, slot, kind, value, and whether it is written without decimals."""
+    """Every number of the prompts: its row, slot (an index into `slots`), kind (PERCENT, …) and value."""
 
     row: np.ndarray
     slot: np.ndarray
@@ -299,6 +256,7 @@ class Numbers:
 
 
 def read_numbers(rows: Rows) -> Numbers:
+    """The numbers of all prompts. A slot of few numbers is counted as "text"."""
     row, slot, kind, value = [], [], [], []
     for i, text in enumerate(rows.texts):
         for name, line in prompt_lines(text):
@@ -307,16 +265,16 @@ def read_numbers(rows: Rows) -> Numbers:
                 number = float(whole.replace(",", "") + decimals.replace(",", "."))
                 number = -number if sign in ("-", "−") else number
                 if unit.startswith(("%", "per")):
-                    what = PERCENT
+                    number_kind = PERCENT
                 elif unit or not (decimals or dollar):
-                    what = PLAIN
+                    number_kind = PLAIN
                 elif len(decimals) >= 5 and abs(number) < 1 and not dollar:
-                    what = FRACTION
+                    number_kind = FRACTION
                 else:
-                    what = PRICE
+                    number_kind = PRICE
                 row.append(i)
                 slot.append(name)
-                kind.append(what)
+                kind.append(number_kind)
                 value.append(number)
     counts = Counter(slot)
     common = {name for name, count in counts.items() if count >= max(5, 0.01 * len(rows.texts))}

@@ -1,12 +1,12 @@
-"""Labels and splits: do trivial rules earn more than they may, are labels those of the next day, are splits apart?"""
+"""Labels and splits: are trivial rules too often right, are labels those of the next day, are splits apart?"""
 
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 
+from stonk_trainer.evaluation.stats import wilson
 from stonk_trainer.task import SPLITS, Finding
 from stonk_trainer.tasks.stocks.audit.rows import Rows
 from stonk_trainer.tasks.stocks.dataset import HORIZON_DAYS
@@ -26,20 +26,18 @@ def interval(right: np.ndarray, days: np.ndarray) -> tuple[float, float]:
     count = len(sums)
     variance = float((sums**2).sum()) / n**2 * count / max(count - 1, 1)
     effective = min(n, share * (1 - share) / variance) if variance > 0 else count
-    centre = (share + _Z999**2 / (2 * effective)) / (1 + _Z999**2 / effective)
-    half = (
-        _Z999 / (1 + _Z999**2 / effective) * math.sqrt(share * (1 - share) / effective + (_Z999 / 2 / effective) ** 2)
-    )
-    return centre - half, centre + half
+    low, high = wilson(share, effective, _Z999)
+    return float(low), float(high)
 
 
 def trivial_rules(rows: Rows, balanced: set[str]) -> list[Finding]:
+    """How often rules without skill are right. balanced: the splits that should hold as many UP as DOWN rows."""
     up = rows.table["up"].to_numpy()
     with np.errstate(invalid="ignore"):
         last = np.nan_to_num(np.sign(rows.past[:, 0] - rows.past[:, 1]))
     unknown = np.isnan(rows.past[:, 0] - rows.past[:, 1])
-    said = np.array([next((f["value"] for f in facts if f["name"] == "change_1d"), 0.0) for facts in rows.facts])
-    last = np.where(unknown, np.sign(said), last)
+    shown = np.array([next((f["value"] for f in facts if f["name"] == "change_1d"), 0.0) for facts in rows.facts])
+    last = np.where(unknown, np.sign(shown), last)
     weekday = rows.table["date"].dt.day_of_week.to_numpy()
     month = rows.table["date"].dt.month.to_numpy()
     findings = []
@@ -53,16 +51,16 @@ def trivial_rules(rows: Rows, balanced: set[str]) -> list[Finding]:
             ("weekday", _majority(rows, weekday, up, split)),
             ("month", _majority(rows, month, up, split)),
         ):
-            said_here = here & (signs != 0)
-            if said_here.sum() >= 10:
-                right = (signs[said_here] > 0) == up[said_here]
-                results.append((name, float(right.mean()), *interval(right, rows.days[said_here])))
+            judged = here & (signs != 0)
+            if judged.sum() >= 10:
+                right = (signs[judged] > 0) == up[judged]
+                results.append((name, float(right.mean()), *interval(right, rows.days[judged])))
         if not results:
             findings.append(Finding("trivial rules", split, None, "fewer than 10 rows"))
             continue
         found = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy, _, _ in results)
         if split in balanced:
-            # Below 50% only a fixed rule can be turned round; a learned one that loses tells nothing.
+            # Below 50% only a fixed rule can be reversed; a fitted one that loses is no sign of anything.
             fixed = ("always UP", "same as last change", "opposite of last change")
             high = [r for r in results if r[1] > 0.53 and r[2] > 0.5]
             alarms = high + [r for r in results if r[0] in fixed and r[1] < 0.47 and r[3] < 0.5]
@@ -84,9 +82,9 @@ def trivial_rules(rows: Rows, balanced: set[str]) -> list[Finding]:
 
 
 def _majority(rows: Rows, key: np.ndarray, up: np.ndarray, split: str) -> np.ndarray:
-    """Sign of the majority of each row's `key`, learned on train; on train itself from the first half of its days.
+    """Sign of the majority of each row's `key`, fitted on train; on train itself on the first half of its days.
 
-    A rule judged on the rows it was fitted to earns more than a coin on pure noise. 0 where nothing was learned.
+    On the rows that it was fitted to, a rule beats chance on pure noise. 0 where nothing was fitted.
     """
     fit = rows.of("train")
     signs = np.zeros(len(key))
@@ -106,49 +104,23 @@ def _rounding(price: np.ndarray) -> np.ndarray:
 
 
 def label_join(rows: Rows) -> list[Finding]:
-    t, before = rows.past[:, 0], rows.past[:, 1]
-    next_1, next_2 = rows.future[:, 0], rows.future[:, 1]
-    right = next_1 / t - 1
-    others = {
-        "joined one day late: they equal the return of the day after next": next_2 / next_1 - 1,
-        "joined one day early: they equal the change of the row's own day, which the prompt shows": t / before - 1,
-        "joined two days ahead: they equal the return over the next two days": next_2 / t - 1,
-    }
-    tolerance = _rounding(t)
-    returns, up = rows.table["next_return"].to_numpy(), rows.table["up"].to_numpy()
+    """Labels and returns against the next trading day's close; if they disagree, the day they were taken from."""
     findings = []
+    known = ~np.isnan(rows.future[:, 0] / rows.past[:, 0])
     for split in rows.splits:
         here = rows.of(split)
-        holes = here & rows.across_a_hole
-        known = here & ~np.isnan(right)
-        n = int(known.sum())
+        n = int((here & known).sum())
         if n < 10:
             why = "too few rows whose next close is known; give the prices" if rows.from_facts else "no prices for them"
             findings.append(Finding("label join", split, None, f"{n} of {here.sum():,} rows checkable: {why}"))
             continue
-        with np.errstate(invalid="ignore"):
-            has_return = known & ~np.isnan(returns)
-            wrong_return = has_return & (np.abs(returns - right) > tolerance)
-            moved = known & (np.abs(right) > tolerance)
-            wrong_label = moved & (up != (right > 0))
-        problems = []
-        allowed = max(2, 0.005 * n) if rows.from_facts else 0
-        if wrong_return.sum() > allowed:
-            problems.append(_explain(rows, wrong_return, has_return, others, returns, up, tolerance, "next_return"))
-        elif wrong_label.sum() > allowed:
-            contradicts = int((wrong_label & (up != (returns > 0))).sum())
-            if wrong_label.sum() > 0.9 * moved.sum():
-                problems.append(f"labels are flipped: {_of(wrong_label, moved)} labels say the opposite of next close")
-            elif contradicts == wrong_label.sum():
-                problem = _explain(rows, wrong_label, moved, others, None, up, tolerance, "labels")
-                problems.append(f"{problem}; next_return is right")
-            else:
-                problems.append(_explain(rows, wrong_label, moved, others, None, up, tolerance, "labels"))
-        if holes.sum() > 0.005 * n:
-            problems.append(f"{holes.sum():,} labels reach across a hole of more than {HORIZON_DAYS} days")
+        problems = _wrong_labels(rows, here & known)
+        gaps = int((here & rows.across_a_gap).sum())
+        if gaps > 0.005 * n:
+            problems.append(f"{gaps:,} labels reach across a gap of more than {HORIZON_DAYS} days")
         if problems:
             advice = "join the next trading day's close of the same ticker, then label"
-            findings.append(Finding("label join", split, False, f"{'; '.join(problems)}. To mend: {advice}"))
+            findings.append(Finding("label join", split, False, f"{'; '.join(problems)}. To fix it: {advice}"))
             continue
         share = "" if n == here.sum() else f" where it is known: {n:,} of {here.sum():,} rows"
         message = f"all labels and returns agree with the next close{share}"
@@ -156,29 +128,46 @@ def label_join(rows: Rows) -> list[Finding]:
     return findings
 
 
-def _explain(
-    rows: Rows,
-    wrong: np.ndarray,
-    of: np.ndarray,
-    others: dict[str, np.ndarray],
-    returns: np.ndarray | None,
-    up: np.ndarray,
-    tolerance: np.ndarray,
-    what: str,
-) -> str:
-    """What the wrong rows are instead: the day whose return they agree with, if one explains nine in ten of them."""
-    for name, candidate in others.items():
+def _wrong_labels(rows: Rows, known: np.ndarray) -> list[str]:
+    """What is wrong with the labels and returns of the rows `known`, whose next close is known."""
+    returns, up = rows.table["next_return"].to_numpy(), rows.table["up"].to_numpy()
+    right, tolerance = rows.future[:, 0] / rows.past[:, 0] - 1, _rounding(rows.past[:, 0])
+    with np.errstate(invalid="ignore"):
+        has_return = known & ~np.isnan(returns)
+        wrong_return = has_return & (np.abs(returns - right) > tolerance)
+        moved = known & (np.abs(right) > tolerance)
+        wrong_label = moved & (up != (right > 0))
+        contradicts_return = wrong_label & (up != (returns > 0))
+    allowed = max(2, 0.005 * known.sum()) if rows.from_facts else 0
+    if wrong_return.sum() > allowed:
+        return [_explain(rows, wrong_return, has_return, returns)]
+    if wrong_label.sum() <= allowed:
+        return []
+    if wrong_label.sum() > 0.9 * moved.sum():
+        return [f"labels are flipped: {_of(wrong_label, moved)} labels are the opposite of the next close's direction"]
+    return_is_right = "; next_return is right" if contradicts_return.sum() == wrong_label.sum() else ""
+    return [_explain(rows, wrong_label, moved, None) + return_is_right]
+
+
+def _explain(rows: Rows, wrong: np.ndarray, of: np.ndarray, returns: np.ndarray | None) -> str:
+    """The day whose return the wrong rows agree with, if one explains nine in ten of them.
+
+    wrong: rows whose return (label, where `returns` is None) disagrees with the next close, among the rows `of`.
+    """
+    t, before, next_1, next_2 = rows.past[:, 0], rows.past[:, 1], rows.future[:, 0], rows.future[:, 1]
+    up, tolerance = rows.table["up"].to_numpy(), _rounding(t)
+    what = "labels" if returns is None else "next_return"
+    for name, other in {
+        "joined one day late: they equal the return of the day after next": next_2 / next_1 - 1,
+        "joined one day early: they equal the change of the row's own day, which the prompt shows": t / before - 1,
+        "joined two days ahead: they equal the return over the next two days": next_2 / t - 1,
+    }.items():
         with np.errstate(invalid="ignore"):
-            known = wrong & ~np.isnan(candidate)
-            if returns is not None:
-                agree = known & (np.abs(returns - candidate) <= tolerance * 1.5)
-                everywhere = of & (np.abs(returns - candidate) <= tolerance * 1.5)
-            else:  # the sign alone agrees by chance half of the time: only many rows tell
-                agree = known & (np.abs(candidate) > 0) & (up == (candidate > 0))
-                everywhere = of & (up == (candidate > 0))
-        enough = known.sum() >= (1 if returns is not None else 15)
-        if enough and agree.sum() >= 0.9 * known.sum():
-            return f"labels {name} ({everywhere.sum() / of.sum():.0%} of {of.sum():,} {what})"
+            same = up == (other > 0) if returns is None else np.abs(returns - other) <= tolerance * 1.5
+            compared = wrong & ~np.isnan(other)
+        # The sign alone agrees by chance half of the time, so that takes more rows.
+        if compared.sum() >= (15 if returns is None else 1) and (compared & same).sum() >= 0.9 * compared.sum():
+            return f"labels {name} ({(of & same).sum() / of.sum():.0%} of {of.sum():,} {what})"
     first = int(np.flatnonzero(wrong)[0])
     return f"{_of(wrong, of)} {what} disagree with the next trading day's close, the first {rows.name(first)}"
 
@@ -188,6 +177,7 @@ def _of(some: np.ndarray, all_: np.ndarray) -> str:
 
 
 def order_of_splits(rows: Rows, embargo_days: int) -> list[Finding]:
+    """Whether each split's outcomes end `embargo_days` before the next split begins."""
     findings = []
     present = [split for split in SPLITS if split in rows.splits]
     for earlier, later in itertools.pairwise(present):

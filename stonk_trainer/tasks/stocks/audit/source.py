@@ -1,11 +1,9 @@
-"""The source a recipe reads: its prices, days that were copied, and whether rows depend on the future."""
+"""The source that a recipe reads: its prices, copied days, and whether rows depend on the future."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,21 +11,21 @@ import numpy as np
 import pandas as pd
 
 from stonk_trainer.task import SPLITS, Finding
-from stonk_trainer.tasks.stocks import StocksArguments
+from stonk_trainer.tasks.stocks.arguments import StocksArguments
 from stonk_trainer.tasks.stocks.audit.duplicates import headline_tokens, information
 from stonk_trainer.tasks.stocks.dataset import in_split, label_rows, records, split_dates
 
 
 def source_prices(raw: pd.DataFrame) -> pd.DataFrame:
-    """Ticker, date, close of a source as read, one row per day. A close that is not certain is NaN, its day stays.
+    """Ticker, date and close of a source as read, one row per day. An uncertain close is NaN, its day is kept.
 
-    Not certain: no positive number, a price of a later day than the row's own, a day given twice with two closes.
+    Uncertain: not a positive number, a price of a later day than the row's own, a duplicate day with another close.
     """
     day = pd.to_datetime(raw["date"].astype("string").str[:10], errors="coerce", format="%Y-%m-%d")
-    said = pd.to_datetime(raw["current_date"].astype("string").str[:10], errors="coerce", format="%Y-%m-%d")
+    current = pd.to_datetime(raw["current_date"].astype("string").str[:10], errors="coerce", format="%Y-%m-%d")
     close = pd.to_numeric(raw["close"], errors="coerce").astype("float64")
     ticker = raw["ticker"].astype("string").str.strip()
-    known = (close > 0) & np.isfinite(close) & ~(day > said)
+    known = (close > 0) & np.isfinite(close) & ~(day > current)
     prices = pd.DataFrame({"ticker": ticker.astype(object), "date": day, "close": close.where(known)})
     prices = prices[prices["date"].notna() & ticker.notna() & (ticker != "")]
     days = prices.groupby(["ticker", "date"], sort=True)["close"]
@@ -35,12 +33,7 @@ def source_prices(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 def copied_days(everything: pd.DataFrame, args: StocksArguments) -> list[Finding]:
-    """Days of the source whose headlines, or whose closes over five days, stand again in another split.
-
-    A day's headlines may honestly stand again on the following days (no newer ones), and a headline may come back;
-    so it takes all headlines of the day, more information than chance gives the most alike of all pairs of days, and
-    the same close, or three headlines with others between.
-    """
+    """Days of the source whose headlines and close, or whose closes over five days, are repeated in another split."""
     usable = everything[everything["usable"]]
     split = pd.Series("", index=usable.index)
     for name in SPLITS:
@@ -52,13 +45,18 @@ def copied_days(everything: pd.DataFrame, args: StocksArguments) -> list[Finding
     n = len(frame)
     if not copies:
         return [Finding("copied days", "across", True, f"none among {n:,} days of the source")]
-    named = "; ".join(f"{a} and {b}, {what}" for a, b, what in copies[:3])
-    more = "; …" if len(copies) > 3 else ""
-    message = f"{len(copies):,} days of the source stand again in another split: {named}{more}. Remove the copies"
+    named = "; ".join(copies[:3]) + ("; …" if len(copies) > 3 else "")
+    message = f"{len(copies):,} days of the source are repeated in another split: {named}. Remove the copies"
     return [Finding("copied days", "across", False, message)]
 
 
-def _copied_headlines(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
+def _copied_headlines(frame: pd.DataFrame) -> list[str]:
+    """Days in two splits with the same headlines and close.
+
+    A day's headlines may honestly be repeated on the following days (there are no newer ones), and a headline may come
+    back. So a copy must hold more information than chance gives the most alike of all pairs of days, and one of its
+    days must be the only one in a row with these headlines: of two that each stay for weeks, closes meet by chance.
+    """
     shown = frame[frame["news_date"] <= frame["date"]]
     lines = shown["headlines"].map(_lines)
     shown = shown.assign(lines=lines)[lines.map(len) > 0]
@@ -66,29 +64,17 @@ def _copied_headlines(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
         return []
     tokens = headline_tokens(shown["lines"].tolist(), shown["ticker"], shown["date"].to_numpy())
     bits = information(tokens)
-    closes = shown["close"].round(4)
-    shown = shown.assign(
-        text=shown["lines"].map("\n".join),
-        bits=[sum(map(bits.__getitem__, held)) for held in tokens],
-        close_bits=np.log2(len(shown) / closes.groupby(closes).transform("size")),
-    )
-    needed = 10 + math.log2(len(shown) ** 2 / 2)
+    shown = shown.assign(text=shown["lines"].map("\n".join), close=shown["close"].round(4))
     run = (shown["text"] != shown.groupby("ticker")["text"].shift()).cumsum()  # days in a row with the same headlines
-    shown = shown.assign(run=run, length=run.groupby(run).transform("size"))[shown["text"].duplicated(keep=False)]
-    same = shown.groupby("text")["split"]
-    shown = shown[(same.transform("nunique") > 1) & (shown["bits"] + shown["close_bits"] >= needed)]
-    copies = []
-    for text, group in shown.groupby("text"):
-        rows = group.iloc[:20].to_dict("records")
-        for a, b in itertools.combinations(rows, 2):
-            apart = abs((a["date"] - b["date"]).days)
-            elsewhere = a["run"] != b["run"] and apart > 30 and text.count("\n") >= 2 and a["bits"] >= needed
-            # Two headlines that each stay the newest for weeks give many pairs of days, and closes meet by chance.
-            same_close = a["close"] == b["close"] and min(a["length"], b["length"]) == 1
-            if a["split"] != b["split"] and apart and (same_close or elsewhere):
-                what = "same headlines and close" if same_close else "same headlines"
-                copies.append((_where(a), _where(b), what))
-    return copies
+    shown = shown.assign(days_in_a_row=run.groupby(run).transform("size"))
+    close_bits = np.log2(len(shown) / shown.groupby("close")["close"].transform("size"))
+    worth = close_bits + [sum(map(bits.__getitem__, held)) for held in tokens]
+    shown = shown[worth >= 10 + math.log2(len(shown) ** 2 / 2)]
+    return [
+        _named(days, "the same headlines and close")
+        for _, days in shown.groupby(["text", "close"])
+        if days["split"].nunique() > 1 and days["days_in_a_row"].min() == 1
+    ]
 
 
 def _lines(headlines: Any) -> list[str]:
@@ -97,15 +83,17 @@ def _lines(headlines: Any) -> list[str]:
     return headlines.split("\n") if isinstance(headlines, str) else list(map(str, headlines))
 
 
-def _where(row: Mapping[Any, Any]) -> str:
-    return f"{row['ticker']} {row['date']:%Y-%m-%d} ({row['split']})"
+def _named(days: pd.DataFrame, what: str) -> str:
+    """The first of the days, and the first of them in another split."""
+    pair = days.iloc[0], days[days["split"] != days.iloc[0]["split"]].iloc[0]
+    return " and ".join(f"{day['ticker']} {day['date']:%Y-%m-%d} ({day['split']})" for day in pair) + f", {what}"
 
 
-def _copied_closes(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Closes over five days or more that stand in two splits.
+def _copied_closes(frame: pd.DataFrame) -> list[str]:
+    """Windows of five days or more with the same closes in two splits.
 
-    A window counts when its first close and its moves are worth more bits (-log2 of the share of days with the same)
-    than picking one pair of windows, by 10: where prices are coarse, it takes more days.
+    A window counts when the information of its first close and its moves (-log2 of the share of days with the same)
+    exceeds that of picking one pair of windows by 10 bits: where prices are coarse, it takes more days.
     """
     ticker = frame["ticker"].to_numpy()
     close = frame["close"].round(4).to_numpy()
@@ -126,14 +114,13 @@ def _copied_closes(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
     worth = worth + level_bits[: len(worth)]
     start = np.flatnonzero(worth >= needed)
     keys = pd.DataFrame(windows[start])
-    twice = keys.duplicated(keep=False).to_numpy()
-    copies = []
-    for _, group in keys[twice].groupby(list(keys.columns)):
-        rows = frame.iloc[start[group.index] + days - 1]
-        if rows["split"].nunique() > 1 and rows["date"].nunique() > 1:
-            a, b = rows.iloc[0], rows[rows["split"] != rows.iloc[0]["split"]].iloc[0]
-            copies.append((_where(a), _where(b), f"the same {days} closes"))
-    return copies
+    repeated = keys.duplicated(keep=False).to_numpy()
+    groups = [frame.iloc[start[group.index] + days - 1] for _, group in keys[repeated].groupby(list(keys.columns))]
+    return [
+        _named(rows, f"the same {days} closes")
+        for rows in groups
+        if rows["split"].nunique() > 1 and rows["date"].nunique() > 1
+    ]
 
 
 def previous_closes(everything: pd.DataFrame) -> Finding:
@@ -143,8 +130,8 @@ def previous_closes(everything: pd.DataFrame) -> Finding:
     by_company = frame.groupby("ticker", sort=False)["close"]
     frame = frame.assign(day_before=by_company.shift(1), day_after=by_company.shift(-1))
     at = frame[["ticker", "date", "close", "day_before", "day_after"]].rename(columns={"date": "previous_date"})
-    said = frame[(frame["previous_close"] > 0) & (frame["previous_date"] < frame["date"])]
-    joined = said[["ticker", "previous_date", "previous_close"]].merge(at, on=["ticker", "previous_date"])
+    given = frame[(frame["previous_close"] > 0) & (frame["previous_date"] < frame["date"])]
+    joined = given[["ticker", "previous_date", "previous_close"]].merge(at, on=["ticker", "previous_date"])
     joined = joined[joined["close"].notna()]
     if len(joined) < 20:
         return Finding(name, "source", None, "the source gives no previous closes to compare with")
@@ -191,26 +178,7 @@ def future_perturbation(
         half = count // 2
         recent, older = past.iloc[-half:], past.iloc[:-half]
         chosen = pd.concat([recent, older.sample(min(half, len(older)), random_state=args.sampling_seed)])
-        n = len(chosen)
-        place = after.reset_index().set_index(["ticker", "date"])["index"]
-        same_place = place.reindex(pd.MultiIndex.from_frame(chosen[["ticker", "date"]])).to_numpy()
-        changed = []
-        gone = np.isnan(same_place)
-        changed += [f"{row.ticker} {row.date:%Y-%m-%d}: dropped" for row in chosen[gone].itertuples()]
-        chosen, counterparts = chosen[~gone], after.loc[same_place[~gone].astype(int)]
-        pairs = zip(
-            records(before, chosen, fixed, 0.5),
-            records(after, counterparts, fixed, 0.5),
-            (chosen["next_date"] <= t).tolist(),
-            counterparts["usable"].tolist(),
-            strict=True,
-        )
-        for one, other, decided, still in pairs:
-            columns = ("prompt", "facts", "label", "next_return") if decided else ("prompt", "facts")
-            different = [column for column in columns if one[column] != other[column]]
-            different += ["dropped"] if decided and not still else []
-            if different:
-                changed.append(f"{one['ticker']} {one['date']}: {', '.join(different)}")
+        n, changed = len(chosen), _changed(before, chosen, after, t, fixed)
         if changed:
             message = (
                 f"{len(changed):,} of {n:,} rows up to {t:%Y-%m-%d} changed with the data after that day, the first "
@@ -221,6 +189,31 @@ def future_perturbation(
             message = f"{n:,} rows up to {t:%Y-%m-%d} stay the same when all data after that day is replaced"
             findings.append(Finding(name, split, True, message))
     return findings
+
+
+def _changed(
+    before: pd.DataFrame, chosen: pd.DataFrame, after: pd.DataFrame, t: pd.Timestamp, args: StocksArguments
+) -> list[str]:
+    """Which of the rows `chosen` of `before` differ in `after`, and in what; those whose outcome is after day `t` may
+    have another label."""
+    index_after = after.reset_index().set_index(["ticker", "date"])["index"]
+    counterpart = index_after.reindex(pd.MultiIndex.from_frame(chosen[["ticker", "date"]])).to_numpy()
+    gone = np.isnan(counterpart)
+    changed = [f"{row.ticker} {row.date:%Y-%m-%d}: dropped" for row in chosen[gone].itertuples()]
+    chosen, counterparts = chosen[~gone], after.loc[counterpart[~gone].astype(int)]
+    for one, other, is_decided, is_usable in zip(
+        records(before, chosen, args, 0.5),
+        records(after, counterparts, args, 0.5),
+        (chosen["next_date"] <= t).tolist(),
+        counterparts["usable"].tolist(),
+        strict=True,
+    ):
+        columns = ("prompt", "facts", "label", "next_return") if is_decided else ("prompt", "facts")
+        different = [column for column in columns if one[column] != other[column]]
+        different += ["dropped"] if is_decided and not is_usable else []
+        if different:
+            changed.append(f"{one['ticker']} {one['date']}: {', '.join(different)}")
+    return changed
 
 
 def _with_another_future(raw: pd.DataFrame, t: pd.Timestamp, rng: np.random.Generator) -> pd.DataFrame:

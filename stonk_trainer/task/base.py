@@ -1,30 +1,22 @@
-"""What a task is. Trainers and commands know a task by these classes alone; `stonk_trainer/tasks/` holds three.
-
-A task of your own is a subclass of `Task` with five methods, named in a recipe by its import path:
-`task: my_package.module:MyTask`. A task whose answers forecast UP or DOWN is a `ForecastTask`: it is judged against
-baselines and prices, and `stonk predict` works with it.
-"""
+"""`Task`: what trainers and commands need to know of a task."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stonk_trainer import imports
 from stonk_trainer.errors import UserError
 from stonk_trainer.imports import ImportRules, Reward
+from stonk_trainer.options import option
+from stonk_trainer.task.parts import CardResults, DataSummary, Pattern, Row
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from pandas import DataFrame
     from transformers import PreTrainedTokenizerBase
-
-Row = dict[str, Any]
 
 SPLITS = ("train", "validation", "test")
 BUILT_IN = {
@@ -54,13 +46,10 @@ def load_task(name: str, rules: ImportRules | None = None) -> type[Task]:
 class TaskArguments:
     """Recipe keys that every task has."""
 
-    reward: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Reward functions, by name or by an import path such as my_rewards:humility."},
-    )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Training rows, drawn at random."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Validation or test rows, drawn at random."})
-    sampling_seed: int = field(default=42, metadata={"help": "Seed of everything random about the rows."})
+    reward: list[str] = option([], "Reward functions, by name or by an import path such as my_rewards:humility.")
+    max_train_samples: int | None = option(None, "Training rows, drawn at random.")
+    max_eval_samples: int | None = option(None, "Validation or test rows, drawn at random.")
+    sampling_seed: int = option(42, "Seed of everything random about the rows.")
 
     def __post_init__(self):
         for name in ("max_train_samples", "max_eval_samples"):
@@ -68,14 +57,6 @@ class TaskArguments:
                 raise UserError(f"{name}: {getattr(self, name)} must be at least 1; leave it out for all rows")
         if self.sampling_seed < 0:
             raise UserError(f"sampling_seed: {self.sampling_seed} must not be negative")
-
-
-@dataclass
-class ForecastArguments(TaskArguments):
-    """Recipe keys that every task of forecasts has."""
-
-    milestone_reward: float = field(default=0.8, metadata={"help": "Milestone: mean validation reward above this."})
-    milestone_accuracy: float = field(default=0.8, metadata={"help": "Milestone: validation accuracy above this."})
 
 
 class Task:
@@ -93,6 +74,10 @@ class Task:
     REWARDS: ClassVar[tuple[str, ...]] = ()  # the names of the rewards the task has
     UNSUPPORTED_COMMANDS: ClassVar[dict[str, str]] = {}  # command: why not, and what to run instead
     EVALUATE: ClassVar[str | None] = None  # `module:function` that is `stonk eval` for this task, if not the usual one
+    # Of the model card:
+    ABOUT: ClassVar[str] = ""  # a sentence about what a model of this task does
+    LIMITS: ClassVar[tuple[str, ...]] = ("Its answers may be wrong, also where they sound sure: check them.",)
+    PIPELINE: ClassVar[str] = "text-generation"  # the Hub's name for such models
 
     def __init__(
         self,
@@ -188,6 +173,26 @@ class Task:
         """Signs of gaming in the lines of a run log. limit: max_completion_length."""
         return []
 
+    @classmethod
+    def card_question(cls) -> tuple[list[dict[str, str]], int, str]:
+        """For the code in a model card: (messages to ask a chat pipeline, tokens of an answer, a note before it)."""
+        return [{"role": "user", "content": "A train runs 60 km in 45 minutes. How fast is it in km/h?"}], 300, ""
+
+    @classmethod
+    def card_usage(cls, repo_id: str) -> str:
+        """A model card's "How to use it" in Markdown, where that is not to ask a chat pipeline."""
+        return ""
+
+    @classmethod
+    def card_dates(cls, recipe: Mapping[str, Any], model: Path) -> str:
+        """A sentence for a model card about how dates split the data."""
+        return ""
+
+    @classmethod
+    def card_results(cls, folder: Path, model: Path) -> CardResults | None:
+        """What an evaluation in `folder` found of `model`, where it is not that of `stonk eval` (summary.json)."""
+        return None
+
     # ------------------------------------------------------------------------------------------- for everyone
 
     @property
@@ -226,7 +231,7 @@ class Task:
     def earned(
         self, rows: Sequence[Row], answers: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None
     ) -> list[dict[str, float | None]]:
-        """What each answer to its row earns, by reward, outside a run. Without a tokenizer words stand for tokens.
+        """What each answer to its row earns, by reward, outside a run. Without a tokenizer words count as tokens.
 
         Raises UserError for a reward of the user's that fails or returns something else than a number per answer.
         """
@@ -251,207 +256,6 @@ class Task:
             {**record, "rewards": rewards, "completion": text}
             for record, rewards, text in zip(read, earned, answers, strict=True)
         ]
-
-
-class ForecastTask(Task):
-    """A task whose answers forecast a direction, UP or DOWN, of a series over days.
-
-    Its rows have ticker, date (ISO), label ("UP" or "DOWN") and next_return (fraction); what `read` gives has these and
-    direction ("UP", "DOWN" or None), confidence (of that direction, in [0.5, 1], or None) and move (fraction or None).
-    """
-
-    Arguments: ClassVar[type[TaskArguments]] = ForecastArguments
-    SAMPLES: ClassVar[int] = 4  # answers, or paths, that a forecast is made of unless said otherwise
-    RECIPE: ClassVar[str] = ""  # the shipped recipe that makes the prompts of a model without one of its own
-
-    def feature_table(self, split: str) -> DataFrame:
-        """All rows of a split for classical models: ticker, date, label, next_return, features named `x_…`."""
-        raise NotImplementedError
-
-    def closes(self) -> DataFrame:
-        """Prices for the backtest: a row per day, a column per ticker."""
-        raise NotImplementedError
-
-    def rows_to_forecast(self, first: str | None, last: str | None, horizon: int = 1) -> list[Row]:
-        """Rows of the days from `first` to `last` (ISO), whether or not what came after is known; each series' last
-        day when both are None. Columns as `rl_dataset`; label and next_return are None where they are not known."""
-        raise NotImplementedError
-
-    def check_row(self, row: Row, where: str) -> Row:
-        """A row to forecast that was read from a file, or a UserError that begins with `where`."""
-        raise NotImplementedError
-
-    def load_forecaster(self, path: str, sampling: SamplingConfig) -> Forecaster:
-        """The model in the folder `path`. Raises UserError when it cannot do this task."""
-        raise NotImplementedError
-
-    # ------------------------------------------------------------------------------------------- hooks
-
-    @classmethod
-    def recognises(cls, model: Path) -> bool:
-        """Whether a model without a recipe beside it is one of this task."""
-        return False
-
-    @classmethod
-    def arguments_of_model(cls, model: Path) -> dict[str, Any]:
-        """Arguments that a model's folder decides, whatever the recipe says."""
-        return {}
-
-    def without_identity(self) -> ForecastTask | None:
-        """The task with company and calendar hidden if they are shown, and shown if hidden; None: it cannot."""
-        return None
-
-    def audit(self) -> list[Finding]:
-        """What looks like a leak in the rows of every split."""
-        raise UserError(f"audit: the task {self.name} has no audit")
-
-    def audit_folder(self, folder: str, prices: str | None) -> list[Finding]:
-        """The same of rows built elsewhere: `{train,validation,test}.jsonl`. prices: a CSV to check them against."""
-        raise UserError(f"audit_rows: the task {self.name} has no audit")
-
-    def print_details(self, forecast: Row) -> None:
-        """Print what a forecast has beside its numbers, below the table of `stonk predict`."""
-
-    # ------------------------------------------------------------------------------------------- for all of them
-
-    def metrics(self, records: Sequence[Row]) -> dict[str, float]:
-        """Shares in [0, 1]: readable answers; UP among them; right ones among all."""
-        if not records:
-            return {}
-        market = market_statistics(records)
-        found = {"forecast/readable": 1 - market["predictions"]["unreadable"] / len(records)}
-        found["forecast/accuracy"] = market["accuracy"]
-        if market["predicted_up_rate"] is not None:
-            found["forecast/up_share"] = market["predicted_up_rate"]
-            found["forecast/adaptation_gap"] = market["gap"]
-        return found
-
-    def evaluate(self, rows: Sequence[Row], answers: Sequence[str]) -> list[Row]:
-        """Also the base rate of each row."""
-        found = zip(super().evaluate(rows, answers), rows, strict=True)
-        return [{**record, "base_rate_up": row["base_rate_up"]} for record, row in found]
-
-    def milestone(self, records: Sequence[Row]) -> dict[str, float]:
-        """The weighted total, and the share of right directions."""
-        return {
-            "reward": statistics.fmean(record["total"] for record in records),
-            "accuracy": statistics.fmean(record["direction"] == record["label"] for record in records),
-        }
-
-
-def market_statistics(records: Sequence[Row]) -> dict[str, Any]:
-    """How forecasts meet the market: counts and accuracies by direction, predicted and actual share of UP, their gap.
-
-    Accuracies count an unreadable answer as wrong; `predicted_up_rate` is the share among readable ones. The gap
-    (predicted minus actual) shows market adaptation: near 0 when the model forecasts UP as often as the market rises.
-    """
-    examples = {d: sum(r["label"] == d for r in records) for d in ("UP", "DOWN")}
-    predictions = {d: sum(r["direction"] == d for r in records) for d in ("UP", "DOWN")}
-    correct = {d: sum(r["label"] == d == r["direction"] for r in records) for d in ("UP", "DOWN")}
-    n, readable = len(records), sum(predictions.values())
-    actual = examples["UP"] / n if n else None
-    predicted = predictions["UP"] / readable if readable else None
-    return {
-        "examples": {"total": n, "up": examples["UP"], "down": examples["DOWN"]},
-        "predictions": {"up": predictions["UP"], "down": predictions["DOWN"], "unreadable": n - readable},
-        "correct": {"up": correct["UP"], "down": correct["DOWN"]},
-        "accuracy": sum(correct.values()) / n if n else None,
-        "up_accuracy": correct["UP"] / examples["UP"] if examples["UP"] else None,
-        "down_accuracy": correct["DOWN"] / examples["DOWN"] if examples["DOWN"] else None,
-        "actual_up_rate": actual,
-        "predicted_up_rate": predicted,
-        "gap": predicted - actual if predicted is not None and actual is not None else None,
-    }
-
-
-# ------------------------------------------------------------------------------------------------- what tasks hand over
-
-
-@dataclass
-class DataSummary:
-    """What was read to make the rows of a split, for run.json.
-
-    rows_in_split: usable rows of the split's dates. rows_after_balancing: None where nothing is balanced. rows_drawn:
-    the rows of the run. first, last: their days. share_up: of the rows drawn. dropped: rows of the source by why they
-    are not usable. None where a task has no such thing.
-    """
-
-    rows_in_split: int
-    rows_drawn: int
-    rows_after_balancing: int | None = None
-    first: str | None = None
-    last: str | None = None
-    share_up: float | None = None
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        parts = [f"{self.rows_in_split:,} rows in the split"]
-        if self.rows_after_balancing is not None:
-            parts.append(f"{self.rows_after_balancing:,} after balancing")
-        drawn = f"{self.rows_drawn:,} drawn"
-        if self.first:
-            drawn += f" ({self.first} to {self.last}" + (f", {self.share_up:.1%} UP)" if self.share_up else ")")
-        dropped = ", ".join(f"{count:,} {why}" for why, count in self.dropped.items() if count)
-        return ", ".join([*parts, drawn]) + (f"; not usable in the source: {dropped}" if dropped else "")
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """A sign of gaming in a run log; `text` is a sentence with the numbers and steps that show it.
-
-    severity: warning (the reward is being earned the wrong way, or not at all), notice (an honest run can look like
-    this too), unjudged (too little to say).
-    """
-
-    name: str
-    text: str
-    severity: Literal["warning", "notice", "unjudged"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Outcome of one check of an audit on one split, or on "all". passed: None where it could not be checked."""
-
-    check: str
-    split: str
-    passed: bool | None
-    message: str
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How a model is asked for forecasts.
-
-    samples: answers per row. temperature: above 0. top_p: in (0, 1]. max_tokens: of an answer in text. horizon: days
-    ahead. seed: of the samples; those of a row depend on it and the row's prompt alone. dtype: of the weights.
-    """
-
-    samples: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_tokens: int = 512
-    horizon: int = 1
-    seed: int = 42
-    dtype: str = "auto"
-
-    def seed_of(self, prompt: Any) -> int:
-        """The seed of a row's samples."""
-        return int.from_bytes(hashlib.blake2b(f"{self.seed}/{prompt}".encode(), digest_size=7).digest())
-
-
-class Forecaster(Protocol):
-    """A model that forecasts rows of its task."""
-
-    sampling: SamplingConfig
-
-    def forecasts(self, rows: Sequence[Row], on_token: Callable[[list[str]], None] | None = None) -> list[Row]:
-        """One forecast per row, all made together.
-
-        direction ("UP", "DOWN"; None when no answer is readable), confidence (share of the readable answers that say
-        so), stated_confidence (mean probability of that direction that they state; None when none does), move (expected
-        absolute return, as a fraction; None likewise), readable (answers with a forecast), and what else the task has.
-        on_token: called with the answers so far, those of a row one after the other; where answers are text.
-        """
 
 
 def text_of(completion: Any) -> str:

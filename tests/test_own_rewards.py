@@ -143,7 +143,8 @@ def model_with_a_recipe_that_imports(tmp_path, tiny_model_folder):
     recipe |= {"reward": ["accuracy", "intruder:f"], "reward_weights": [0.5, 0.5], "model_name_or_path": str(model)}
     recipe |= {"trust_remote_code": True}  # it vouches for itself, which counts for nothing
     recipe |= {"output_dir": "out", "max_eval_samples": 4, "max_train_samples": 8}
-    (model / "recipe.yaml").write_text("# stonk grpo, as resolved from: stonk grpo\n" + yaml.safe_dump(recipe))
+    (model / "recipe.yaml").write_text("# stonk grpo\n" + yaml.safe_dump(recipe))
+    (model / "run.json").write_text("{}")
     for folder in (model, tmp_path):
         (folder / "intruder.py").write_text(
             f"open({str(tmp_path / 'ran')!r}, 'w')\ndef f(completions, **columns): return [0.0] * len(completions)\n"

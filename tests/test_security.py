@@ -285,9 +285,8 @@ def test_the_recipe_of_a_run_that_names_a_python_object_is_told_as_text(stonk, t
     """What a report and a model card are made from."""
     run = tmp_path / "run"
     shutil.copytree(tiny_model_folder, run / "best_model")
-    (run / "recipe.yaml").write_text(
-        f"# stonk sft, as resolved from: x\na: !!python/object/apply:os.system [touch {mark}]\n"
-    )
+    (run / "recipe.yaml").write_text(f"# stonk sft\na: !!python/object/apply:os.system [touch {mark}]\n")
+    (run / "run.json").write_text("{}")
     stonk("report", run)
     stonk("push", run, "me/x", "--dry_run")
     assert "python/object" in (run / "report/report.html").read_text() and not mark.exists()

@@ -172,6 +172,7 @@ class Predictor:
         if run.dataset_name:
             chosen = {"dataset_name": run.dataset_name, "tickers": run.tickers}
         task, values = task_of_recipe(self.recipe, **chosen)
+        self.reward_weights = values.get("reward_weights") or [1.0] * len(task.args.reward)
         if "predict" in task.UNSUPPORTED_COMMANDS:
             raise UserError(task.UNSUPPORTED_COMMANDS["predict"])
         if not isinstance(task, ForecastTask):

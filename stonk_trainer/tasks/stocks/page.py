@@ -18,7 +18,6 @@ from stonk_trainer.forecasting.prediction import Predictor
 from stonk_trainer.task import Row
 from stonk_trainer.tasks.prices import read_price_csv
 from stonk_trainer.tasks.stocks.rewards import COMPONENTS, Scorer
-from stonk_trainer.tasks.stocks.score import stocks_of_recipe
 from stonk_trainer.terminal import printable
 
 UPLOADED_DAYS = 250  # of an uploaded series, that can be chosen
@@ -159,10 +158,12 @@ def _answer_html(text: str) -> Markup:
 
 
 def _forecast_html(model: Predictor, row: Row, forecast: dict[str, Any]) -> str:
-    task, weights = stocks_of_recipe(model.recipe)
+    args = model.task.args
+    scorer = Scorer(args.accuracy, args.skew_aware, args.evidence)
+    weights = dict(zip(model.task.reward_names, model.reward_weights, strict=True))
     weights = {name: weight for name, weight in weights.items() if name in COMPONENTS}  # imported ones are not called
     answers = Markup("").join(
-        _answer_html(one["completion"]) + _evidence_html(one) + _rewards_html(one, row, task.scorer, weights)
+        _answer_html(one["completion"]) + _evidence_html(one) + _rewards_html(one, row, scorer, weights)
         for one in forecast["answers"]
     )
     return _model_html(model, _summary_html(forecast) + answers)

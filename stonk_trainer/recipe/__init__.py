@@ -4,11 +4,11 @@
 `resolve` puts a run together.
 """
 
+from stonk_trainer.recipe.arguments import Arguments
 from stonk_trainer.recipe.checks import check_day, check_ranges
 from stonk_trainer.recipe.keys import ALIASES, AUTO, NEW_MODEL, EvalRun, GRPORun, SFTRun
 from stonk_trainer.recipe.parse import RECIPES, find_recipe, read_yaml, take_option
 from stonk_trainer.recipe.resolve import (
-    Arguments,
     import_rules,
     known_keys,
     load_command,

@@ -16,7 +16,7 @@ from stonk_trainer.recipe.keys import AUTO, NEW_MODEL
 if TYPE_CHECKING:
     from trl import TrlParser
 
-    from stonk_trainer.recipe.resolve import Arguments
+    from stonk_trainer.recipe.arguments import Arguments
 
 # Ranges that TRL does not check, or checks only in the middle of a run. A round bracket leaves its end out.
 RANGES = {

@@ -6,13 +6,13 @@ import itertools
 import re
 import shlex
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.files import make_folder, write_whole
 from stonk_trainer.imports import ImportRules
+from stonk_trainer.recipe.arguments import Arguments
 from stonk_trainer.recipe.checks import check, check_groups
 from stonk_trainer.recipe.keys import ALIASES, CHOICES, EXAMPLES, NEW_MODEL, REINFORCE, SECRET, EvalRun, GRPORun, SFTRun
 from stonk_trainer.recipe.parse import (
@@ -35,27 +35,6 @@ if TYPE_CHECKING:
     from trl import TrlParser
 
 MODEL_CONFIGS = ("config.json", "adapter_config.json")  # one of these is in a model's folder
-
-
-@dataclass
-class Arguments:
-    """A resolved recipe: what each part of a run reads, and `values`, the keys set by file and flags."""
-
-    trainer: str
-    task: Task
-    train: Any  # SFTConfig, GRPOConfig or EvalRun
-    options: Any  # our keys: SFTRun, GRPORun or EvalRun
-    model: Any  # ModelConfig
-    values: dict[str, Any]
-    command: str
-
-    def save(self, folder: str | Path) -> None:
-        """Write `recipe.yaml`: the keys of file and flags under TRL's names, ready to be run again."""
-        import yaml  # PyYAML puts quotes around what YAML 1.1 would misread, so that every reader agrees
-
-        values = {key: value for key, value in self.values.items() if key not in SECRET}
-        text = f"# {self.command}\n" + yaml.safe_dump(values, sort_keys=False)
-        write_whole(make_folder(folder, "output_dir") / "recipe.yaml", text)
 
 
 def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = True) -> Arguments:

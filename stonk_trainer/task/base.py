@@ -92,7 +92,7 @@ class Task:
         self.max_completion_length = max_completion_length
         self.imports = imports or ImportRules()
         self.data: dict[str, DataSummary] = {}
-        self.check_rewards()
+        self.check()
 
     # ------------------------------------------------------------------------------------------- the five
 
@@ -206,8 +206,8 @@ class Task:
         """What the rewards of `args.reward` are called in logs and tables."""
         return list(map(imports.name_of, self.args.reward))
 
-    def check_rewards(self) -> None:
-        """Set `args.reward` to all of `REWARDS` where it is empty. Raises UserError for a name that is not known."""
+    def check(self) -> None:
+        """Raise UserError for arguments that cannot work. An empty `args.reward` becomes all of `REWARDS`."""
         self.args.reward = self.args.reward or list(self.REWARDS)
         imports.check_names(self.args.reward, self.REWARDS)
 

@@ -29,6 +29,16 @@ class Reasoning(Task):
     ABOUT = "It thinks between `<think>` and `</think>`, then answers questions that have one right answer."
     args: ReasoningArguments
 
+    def check(self) -> None:
+        """Also the mixtures that are named."""
+        from stonk_trainer.tasks.reasoning.mixture import rl_parts, sft_parts
+
+        super().check()
+        if self.args.sft_recipe or self.args.sources:
+            sft_parts(self.args)
+        if self.args.task_mix:
+            rl_parts(self.args)
+
     def sft_dataset(self, split: str) -> Dataset:
         """Rows `prompt`, `completion` (messages) and `source` of the mixture."""
         from stonk_trainer.tasks.reasoning.mixture import sft_parts, sft_rows

@@ -51,9 +51,3 @@ class ReasoningArguments(TaskArguments):
             raise UserError("prompt_field and answer_field go together: give both")
         if self.sft_recipe and self.sources:
             raise UserError("sft_recipe and sources both name a mixture: keep one")
-        from stonk_trainer.tasks.reasoning.mixture import rl_parts, sft_parts
-
-        if self.sft_recipe or self.sources:
-            sft_parts(self)
-        if self.task_mix:
-            rl_parts(self)

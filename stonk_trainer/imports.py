@@ -112,6 +112,19 @@ def load_reward(path: str, rules: ImportRules) -> Reward:
     return reward
 
 
+def named(function: Reward, name: str) -> Reward:
+    """The function under the name by which TRL logs it."""
+    if getattr(function, "__name__", None) == name:
+        return function
+
+    @functools.wraps(function)
+    def reward(*args: Any, **kwargs: Any) -> list:
+        return function(*args, **kwargs)
+
+    reward.__name__ = name
+    return reward
+
+
 def as_trl_calls(
     prompts: Sequence, completions: Sequence, completion_ids: Sequence, columns: Mapping[str, Sequence]
 ) -> dict[str, Any]:

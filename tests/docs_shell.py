@@ -441,7 +441,7 @@ def _instead_of_the_embedded(flags: list[str], task: str) -> list[str]:
         given, flags = take_option(flags, f"--{key}")
         model = given or model
     tiny = json.loads(os.environ["DOCS_MODELS"])
-    return ["--model", tiny[task]] if str(model).startswith("embedded:") else []
+    return ["--model", tiny.get(task, tiny["reasoning"])] if str(model).startswith("embedded:") else []
 
 
 class Parsed(BaseException):

@@ -51,6 +51,7 @@ def test_merging_what_is_no_adapter_is_one_line_and_status_2(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags, words",
     [

@@ -11,6 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from docs_shell import MARKS, ROOT, Block, Fault, Sandbox, blocks, commands, pages
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def sandbox(tiny_model_folder, adding_model_folder):

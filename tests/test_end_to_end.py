@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from stonk_trainer import grpo, sft
 from stonk_trainer.evaluation import evaluate
+
+pytestmark = pytest.mark.slow
 
 # float32, since a CPU without instructions for bfloat16 takes half an hour for a step in it.
 SMALL = ["--dtype", "float32", "--per_device_train_batch_size", "2"]

@@ -75,3 +75,17 @@ def test_there_is_no_import_circle():
 def test_no_file_is_longer_than_450_lines():
     long = {path.name: count for path in FILES if (count := len(path.read_text().splitlines())) > 450}
     assert long == {}
+
+
+def test_every_file_that_the_documentation_names_exists():
+    """As the end of a path: `tasks/base.py`, or `grpo.py` alone."""
+    pages = [DESIGN.parent.parent / "README.md", DESIGN.parent.parent / "CONTRIBUTING.md", *DESIGN.parent.glob("*.md")]
+    pages = [page for page in pages if page.name != "comparison.md"]  # which names files of other projects
+    files = [
+        f"/{path.relative_to(PACKAGE.parent)}" for path in PACKAGE.parent.rglob("*.py") if ".venv" not in path.parts
+    ]
+    named = {(page.name, name) for page in pages for name in re.findall(r"`([\w./]+\.py)`", page.read_text())}
+    elsewhere = {"convert_hf_to_gguf.py"}  # llama.cpp's
+    assert [
+        one for one in sorted(named) if one[1] not in elsewhere and not any(f.endswith(f"/{one[1]}") for f in files)
+    ] == []

@@ -148,13 +148,20 @@ def test_names_are_checked_without_importing_anything(rewards, said):
 
 
 def test_functions_come_in_the_order_of_their_names(module):
+    def first(completions, **columns):
+        return [1] * len(completions)
+
+    def second(completions, **columns):
+        return [2] * len(completions)
+
     class Two(Task):
         REWARDS = ("accuracy", "format")
 
         def rewards(self, names):
-            return [{"accuracy": "first", "format": "second"}[name] for name in names]
+            return [{"accuracy": first, "format": second}[name] for name in names]
 
     rules = module("def f(completions, **columns): return [0.5] * len(completions)")
     task = Two(TaskArguments(reward=["format", "my_rewards:f", "accuracy"]), imports=rules)
     found = task.reward_functions()
-    assert (found[0], found[2]) == ("second", "first") and call(found[1]) == [0.5, 0.5]
+    assert [call(reward) for reward in found] == [[2, 2], [0.5, 0.5], [1, 1]]
+    assert [reward.__name__ for reward in found] == ["format", "f", "accuracy"]  # as TRL logs them

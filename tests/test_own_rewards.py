@@ -30,6 +30,7 @@ def grpo(stonk, tiny_model_folder):
     return run
 
 
+@pytest.mark.slow
 def test_the_example_is_trained_on_and_its_name_is_in_progress_logs_tables_and_report(grpo, stonk, tmp_path):
     said = grpo(*REWARDS)
     assert "  humility 0." in next(line for line in said.splitlines() if line.startswith("step 2/2"))
@@ -65,6 +66,7 @@ def test_the_example_is_trained_on_and_its_name_is_in_progress_logs_tables_and_r
     assert "humility" in page and "my_rewards:humility" in page  # in figures' texts, and in the recipe
 
 
+@pytest.mark.slow
 def test_an_evaluation_tries_it_before_a_model_is_asked_and_an_audit_uses_it_again(grpo, stonk, refused, tmp_path):
     small = ["--dtype", "float32", "--max_eval_samples", "4", "--max_completion_length", "6", "--out", "out"]
     grpo()
@@ -78,6 +80,7 @@ def test_an_evaluation_tries_it_before_a_model_is_asked_and_an_audit_uses_it_aga
     assert "with names and dates minus without" in text
 
 
+@pytest.mark.slow
 def test_check_shows_what_it_gives_for_the_example_answers(stonk, tiny_model_folder):
     said = stonk("check", "stocks/demo/stage1", "--model", tiny_model_folder, "--max_train_samples", "24", *REWARDS)
     header, good, bad, empty = said[said.index("  what is earned") :].splitlines()[:4]
@@ -104,6 +107,7 @@ def words(completions, **columns): return ["a lot"] * len(completions)
 """.lstrip("\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", WRONG)
 def test_a_wrong_path_or_function_is_one_line_before_a_model_is_loaded(path, refused, tmp_path, monkeypatch):
     from transformers import AutoModelForCausalLM
@@ -152,6 +156,7 @@ def model_with_a_recipe_that_imports(tmp_path, tiny_model_folder):
     return model
 
 
+@pytest.mark.slow
 def test_the_recipe_beside_a_model_runs_no_code(model_with_a_recipe_that_imports, stonk, refused, tmp_path):
     model = model_with_a_recipe_that_imports
     small = ["--dtype", "float32", "--max_completion_length", "6"]
@@ -168,6 +173,7 @@ def test_the_recipe_beside_a_model_runs_no_code(model_with_a_recipe_that_imports
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_trust_remote_code_lets_it(model_with_a_recipe_that_imports, stonk, tmp_path):
     stonk(
         "check",
@@ -181,6 +187,7 @@ def test_trust_remote_code_lets_it(model_with_a_recipe_that_imports, stonk, tmp_
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe, flags", [("btc/demo/rl", ["--horizon", "8", "--context_len", "32"]), ("r1/demo/grpo", [])]
 )

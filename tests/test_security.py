@@ -20,6 +20,8 @@ import yaml
 from stonk_trainer import sft
 from stonk_trainer.task import market_statistics
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--dtype", "float32", "--max_steps", "1", "--max_train_samples", "8", "--max_eval_samples", "2"]
 SMALL += ["--indicators", "change_1d", "--warmup_steps", "0"]
 SFT = ["--config", "stocks/demo/warmup", *SMALL, "--max_length", "1024", "--eval_strategy", "no", "--save_steps", "1"]

@@ -15,6 +15,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from loopback_slurm import LoopbackSlurm, why_not
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PHASES = ["sft", "grpo", "rs_generate", "rs_sft", "eval"]
 # Every phase at the size of a test; the recipes are the demo's.

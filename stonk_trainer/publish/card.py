@@ -287,4 +287,4 @@ def _cut_paths(value: Any) -> Any:
         return value
     if value.startswith(("/", "~")) or ".." in Path(value).parts:
         return Path(value).name
-    return re.sub(r"(?<=[=,\s])(?:/|~)[^,\s]*/([^,/\s]+)", r"\1", value)  # gsm8k=/home/me/gsm8k.parquet
+    return re.sub(r"(?<=[=:,\s])(?:/(?!/)|~)[^,\s]*/([^,/\s]+)", r"\1", value)  # gsm8k=/home/me/gsm8k.parquet

@@ -33,7 +33,6 @@ RANGES = {
     "[1, 8192]": "lora_r",
     "[-1, 1000000000]": "max_steps",  # -1: as num_train_epochs says
     "[0, 4294967295]": "seed data_seed",
-    "(-inf, inf)": "milestone_reward milestone_accuracy milestone_coherence",
 }
 RANGE_OF = {key: interval for interval, keys in RANGES.items() for key in keys.split()}
 MAY_BE_ZERO = {"eval": ["temperature"]}  # the most probable answer
@@ -44,9 +43,8 @@ def check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
     for part in (args.train, args.options, args.model, args.task.args):
         for key, value in vars(part).items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                interval = "[0, inf)" if key in MAY_BE_ZERO.get(args.trainer, ()) else RANGE_OF.get(key)
-                if interval:
-                    _check_range(key, value, interval)
+                zero = key in MAY_BE_ZERO.get(args.trainer, ())
+                _check_range(key, value, "[0, inf)" if zero else RANGE_OF.get(key, "(-inf, inf)"))
     if args.trainer == "eval":
         _check_evaluation(args, given)
         return
@@ -151,7 +149,11 @@ def _check_range(key: str, value: float, interval: str) -> None:
     below = value < high if interval[-1] == ")" else value <= high
     if math.isfinite(value) and above and below:
         return
-    words = {"(0, inf)": "a finite number above 0", "[0, inf)": "a finite number, 0 or more"}
+    words = {
+        "(-inf, inf)": "a finite number",
+        "(0, inf)": "a finite number above 0",
+        "[0, inf)": "a finite number, 0 or more",
+    }
     other = f"at least {low:g}" if interval[0] == "[" and high == math.inf else f"in {interval}"
     raise UserError(f"{key}: {value} must be {words.get(interval, other)}")
 

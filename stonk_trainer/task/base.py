@@ -215,9 +215,13 @@ class Task:
         """The functions of `args.reward`, in its order: the task's, and those named by an import path."""
         own = iter(self.rewards([name for name in self.args.reward if not imports.is_imported(name)]))
         return [
-            imports.load_reward(name, self.imports) if imports.is_imported(name) else next(own)
+            imports.load_reward(name, self.imports) if imports.is_imported(name) else imports.named(next(own), name)
             for name in self.args.reward
         ]
+
+    def limit(self, split: str) -> int | None:
+        """Rows of a split at most: max_train_samples or max_eval_samples; None: all."""
+        return self.args.max_train_samples if split == "train" else self.args.max_eval_samples
 
     def replaced(self, **changes: Any) -> Self:
         """The same task with other arguments."""

@@ -74,7 +74,8 @@ class ForecastTask(Task):
     RECIPE: ClassVar[str] = ""  # the shipped recipe that makes the prompts of a model without one of its own
 
     def feature_table(self, split: str) -> DataFrame:
-        """All rows of a split for classical models: ticker, date, label, next_return, features named `x_…`."""
+        """All rows of a split for classical models: ticker, date, label, next_return, features named `x_…`,
+        `x_change_1d` (the last change, a fraction) among them."""
         raise NotImplementedError
 
     def closes(self) -> DataFrame:

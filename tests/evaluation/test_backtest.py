@@ -142,6 +142,7 @@ def test_more_trials_deflate_more():
         deflated_sharpe(net, 0)
 
 
+@pytest.mark.slow
 def test_the_best_of_many_strategies_without_skill_is_seen_through():
     """Of 50 random strategies the best looks good alone; given the 50 trials, the ratio exceeds 0.95 rarely."""
     rng = np.random.default_rng(1)

@@ -9,6 +9,8 @@ from stonk_trainer.evaluation import evaluate
 from stonk_trainer.evaluation.metrics import summarise
 from stonk_trainer.evaluation.stats import DayBootstrap
 
+pytestmark = pytest.mark.slow
+
 REQUIRED = [
     "n",
     "accuracy",

@@ -173,6 +173,7 @@ def correlated_days(rng, days, companies, shared, persistent=0.0):
     return hits.ravel().astype(float), np.repeat([f"{day:04d}" for day in range(days)], companies)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "days, companies, shared, persistent", [(60, 10, 0.3, 0.0), (250, 10, 0.3, 0.0), (250, 5, 0.5, 0.2)]
 )
@@ -188,6 +189,7 @@ def test_the_interval_covers_the_truth_19_times_in_20_when_companies_move_togeth
     assert naive / repeats < 0.9  # what ignoring the days would give: the simulation is one that needs them
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_difference_of_two_forecasters_covers_zero_19_times_in_20():
     rng = np.random.default_rng(1)
     covered, repeats = 0, 500

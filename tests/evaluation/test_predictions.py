@@ -31,6 +31,7 @@ def forecast(row, **fields):
     return {"ticker": row["ticker"], "date": row["date"], "direction": "UP", **fields}
 
 
+@pytest.mark.slow
 def test_a_csv_of_directions_needs_no_completion(rows, tmp_path):
     path = tmp_path / "mine.csv"
     with path.open("w", newline="") as file:
@@ -54,6 +55,7 @@ def test_completions_are_read_and_scored_as_fresh_ones(rows, tmp_path):
         assert record["rewards"]["accuracy"] == pytest.approx(1 - (0.6 - (row["label"] == "UP")) ** 2)
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_read_back(rows, tmp_path):
     lines = [{**forecast(row), "model": "m", "completion": ANSWER.format("UP")} for row in rows[:5]]
     _, records = saved(jsonl(tmp_path / "a.jsonl", lines))
@@ -126,6 +128,7 @@ def test_a_csv_that_is_none_is_named(content, words, tmp_path):
         saved(tmp_path / "a.csv")
 
 
+@pytest.mark.slow
 def test_files_of_spreadsheets_and_newswires_are_read(rows, tmp_path):
     row = rows[0]
     (tmp_path / "a.csv").write_bytes(f"\ufeffticker,date,direction\r\nKO,{row['date']} 00:00:00, up \r\n".encode())

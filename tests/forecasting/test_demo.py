@@ -16,6 +16,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from headless_chromium import chromium, why_not
 
+pytestmark = pytest.mark.slow
+
 ROW = "AAPL 2019-08-05"  # of the demo's test split: close $46.90, 5-day change -7.79%
 ANSWER = (
     "<think>\nThe close is below the 20-day average, and it was $12.00 once. "

@@ -14,6 +14,8 @@ from stonk_trainer.cli import main
 from stonk_trainer.errors import UserError
 from stonk_trainer.forecasting.calibration import Calibration
 
+pytestmark = pytest.mark.slow
+
 RECIPE = "stocks/demo/stage2"
 QUICK = {"recipe": RECIPE, "samples": 4, "max_completion_length": 4}
 FLAGS = ["--recipe", RECIPE, "--samples", "4", "--max_completion_length", "4"]

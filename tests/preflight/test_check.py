@@ -22,6 +22,7 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_no_shipped_recipe_has_an_error(name, stonk):
     """Without a network and without the models of earlier stages: that is reported, and is not an error."""
@@ -38,6 +39,7 @@ def check_stage1(stonk, tiny_model_folder):
     return check
 
 
+@pytest.mark.slow
 def test_everything_about_a_grpo_run_is_reported(check_stage1):
     text = check_stage1("--max_steps", "7")
     assert "rewards: accuracy x 0.6, data_usage x 0.2, coherence x 0.2" in text
@@ -56,6 +58,7 @@ def test_everything_about_a_grpo_run_is_reported(check_stage1):
     assert "GiB at its peak" in text and "disk: " in text
 
 
+@pytest.mark.slow
 def test_the_loss_mask_of_an_sft_row_is_shown(stonk, tiny_model_folder):
     text = stonk(
         "check", "stocks/demo/warmup", "--model", tiny_model_folder, "--max_train_samples", "8", "--max_length", "1024"
@@ -66,6 +69,7 @@ def test_the_loss_mask_of_an_sft_row_is_shown(stonk, tiny_model_folder):
     assert 0 < int(share[1]) < int(share[2])
 
 
+@pytest.mark.slow
 def test_the_mask_that_is_shown_is_the_one_that_trains(tiny_model_folder, stonk, monkeypatch, tmp_path):
     """Against the labels TRL's collator makes of the same row."""
     from stonk_trainer import sft
@@ -100,6 +104,7 @@ def test_the_mask_that_is_shown_is_the_one_that_trains(tiny_model_folder, stonk,
     assert (seen[0]["labels"][0] != -100).tolist() == mask
 
 
+@pytest.mark.slow
 def test_warnings_are_not_errors(check_stage1):
     flags = "--max_steps 3 --save_steps 50 --warmup_steps 9 --stop_at_milestone true --eval_strategy no"
     text = check_stage1(*flags.split(), "--load_best_model_at_end", "false")
@@ -107,6 +112,7 @@ def test_warnings_are_not_errors(check_stage1):
     assert "stop_at_milestone needs evaluations" in text and "no errors found" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags, said",
     [
@@ -125,6 +131,7 @@ def test_a_proper_score_that_is_scaled_by_its_group_is_warned_of(flags, said, st
     assert said is None or f"accuracy is a proper score, and {said}" in text
 
 
+@pytest.mark.slow
 def test_crps_is_a_proper_score_too(stonk, small_gpt_folder):
     flags = ["--model", small_gpt_folder, "--reward", "crps", "--horizon", "8", "--context_len", "32"]
     assert "crps is a proper score" not in stonk("check", "btc/demo/rl", *flags)  # reinforce does not scale
@@ -153,6 +160,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_wrong_is_one_line_and_status_2(wrong, refused, tiny_model_folder):
     flags, said = WRONG[wrong]
@@ -160,6 +168,7 @@ def test_what_is_wrong_is_one_line_and_status_2(wrong, refused, tiny_model_folde
     assert said in refused(*base, *flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -175,6 +184,7 @@ def test_a_recipe_that_cannot_be_checked_is_one_line(argv, said, refused):
     assert said in refused("check", *argv)
 
 
+@pytest.mark.slow
 def test_nothing_is_written(check_stage1, tmp_path):
     check_stage1()
     assert list(tmp_path.iterdir()) == []
@@ -191,6 +201,7 @@ def test_all_errors_are_reported_at_once(stonk, tiny_model_folder, tmp_path, cap
     assert "NOPE" in said.out + said.err and "tokenizer" in said.out + said.err
 
 
+@pytest.mark.slow
 def test_a_run_whose_model_cannot_be_read_is_checked_otherwise(tmp_path, tiny_model_folder, stonk, capsys):
     broken = tmp_path / "broken"
     shutil.copytree(tiny_model_folder, broken)
@@ -201,6 +212,7 @@ def test_a_run_whose_model_cannot_be_read_is_checked_otherwise(tmp_path, tiny_mo
     assert "broken" in said.err and "train: 40 rows" in said.out and "what is earned" in said.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["", "--num_iterations 2", "--steps_per_generation 4"])
 def test_the_steps_that_are_said_are_those_that_are_made(more, check_stage1, tiny_model_folder, tmp_path, stonk):
     flags = f"--max_steps -1 --num_train_epochs 1 --max_train_samples 9 --max_completion_length 6 {more}".split()
@@ -220,6 +232,7 @@ def test_the_steps_that_are_said_are_those_that_are_made(more, check_stage1, tin
     assert f"training: {said} steps" in out
 
 
+@pytest.mark.slow
 def test_a_model_whose_files_hold_other_weights_is_refused_before_anything_is_made(
     tiny_model_folder, tmp_path, refused
 ):
@@ -237,6 +250,7 @@ def test_a_model_whose_files_hold_other_weights_is_refused_before_anything_is_ma
         assert not out.exists() or not list(out.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_start_leaves_the_finished_one_in_its_folder_alone(
     tiny_model_folder, tmp_path, refused, stonk
 ):

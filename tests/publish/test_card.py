@@ -10,6 +10,8 @@ import yaml
 from stonk_trainer.errors import UserError
 from stonk_trainer.publish import card
 
+pytestmark = pytest.mark.slow
+
 
 def write_record(folder, **values):
     known = {"command": "stonk sft", "trainer": "sft", "task": "stocks", "stage": "training", "model": "new"}

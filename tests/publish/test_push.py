@@ -14,6 +14,8 @@ import pytest
 
 from stonk_trainer.publish.push import files_to_push
 
+pytestmark = pytest.mark.slow
+
 
 class FakeHub(BaseHTTPRequestHandler):
     """The part of the Hub's HTTP interface that an upload needs, in this process: it keeps what it is sent."""

@@ -19,6 +19,8 @@ from stonk_trainer import grpo, sft
 from stonk_trainer.errors import UserError
 from stonk_trainer.training import checkpoints
 
+pytestmark = pytest.mark.slow
+
 SMALL = "--dtype float32 --indicators change_1d sma_20 --max_eval_samples 4 --save_total_limit 2 --lr 1e-3".split()
 # Generations that last over several steps, an epoch that ends within the run, state in every callback.
 STAGE1 = "grpo --config stocks/demo/stage1 --max_steps 12 --max_train_samples 12 --max_completion_length 6".split()

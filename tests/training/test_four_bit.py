@@ -7,6 +7,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from stonk_trainer.models import loading
 
+pytestmark = pytest.mark.slow
+
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 FOUR_BIT = "--load_in_4bit true --bnb_4bit_quant_type nf4 --use_bnb_nested_quant true --dtype bfloat16".split()
 FOUR_BIT += "--max_steps 2 --max_train_samples 16 --max_eval_samples 4 --indicators change_1d --lr 1e-2".split()

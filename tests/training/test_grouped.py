@@ -13,6 +13,8 @@ from stonk_trainer.task import Task, TaskArguments
 from stonk_trainer.training.grouped import SharedPrefixGRPOTrainer, unsupported_reason
 from stonk_trainer.training.resumable import ScoredGRPOTrainer
 
+pytestmark = pytest.mark.slow
+
 GROUP, PROMPTS = 4, 3
 LENGTHS = (5, 9, 2)  # words of the prompts, so that some are padded on the left
 

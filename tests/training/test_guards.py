@@ -11,6 +11,8 @@ import torch
 from stonk_trainer.training import resumable
 from stonk_trainer.training.guards import Warnings
 
+pytestmark = pytest.mark.slow
+
 STAGE1 = "--config stocks/demo/stage1 --dtype float32 --indicators change_1d --max_eval_samples 4 --max_steps 7".split()
 STAGE1 += "--max_completion_length 6 --logging_steps 1 --max_train_samples 40 --save_strategy no".split()
 STAGE1 += "--eval_strategy no --load_best_model_at_end false".split()

@@ -13,6 +13,8 @@ import yaml
 
 from stonk_trainer import grpo, sft
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 TINY = "--dtype float32 --max_completion_length 6 --max_eval_samples 4 --indicators change_1d".split()
 

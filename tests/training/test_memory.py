@@ -14,6 +14,8 @@ from stonk_trainer.recipe import load_recipe
 from stonk_trainer.training import fake_passes, memory
 from stonk_trainer.training.grouped import share_prompts
 
+pytestmark = pytest.mark.slow
+
 GIB = 2**30
 
 

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stonk_trainer import grpo, sft
 from stonk_trainer.task import market_statistics
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--dtype", "float32", "--max_steps", "2", "--logging_steps", "1", "--max_train_samples", "24"]
 SMALL += ["--max_eval_samples", "4", "--indicators", "change_1d", "sma_20", "--warmup_steps", "0"]
 BATCH = ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2", "--num_generations", "8"]

@@ -43,18 +43,15 @@ class Reasoning(Task):
         """Rows `prompt`, `completion` (messages) and `source` of the mixture."""
         from stonk_trainer.tasks.reasoning.mixture import sft_parts, sft_rows
 
-        rows, self.data[split] = sft_rows(sft_parts(self.args), split, self.args.sampling_seed, self._limit(split))
+        rows, self.data[split] = sft_rows(sft_parts(self.args), split, self.args.sampling_seed, self.limit(split))
         return rows
 
     def rl_dataset(self, split: str) -> Dataset:
         """Rows `prompt` (messages), `target`, `verifier`, `source` and `id` of the task mix."""
         from stonk_trainer.tasks.reasoning.mixture import rl_parts, rl_rows
 
-        rows, self.data[split] = rl_rows(rl_parts(self.args), split, self.args.sampling_seed, self._limit(split))
+        rows, self.data[split] = rl_rows(rl_parts(self.args), split, self.args.sampling_seed, self.limit(split))
         return rows
-
-    def _limit(self, split: str) -> int | None:
-        return self.args.max_train_samples if split == "train" else self.args.max_eval_samples
 
     def rewards(self, names: Sequence[str]) -> list[Reward]:
         from stonk_trainer.tasks.reasoning.verify import reward_functions

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 MOST_SIGNED = 3  # lines whose side follows a sign
-FEWEST_LINES, MOST_LINES = 3, 4
+FEWEST_WRITTEN, MOST_WRITTEN = 3, 4
 QUOTED_WORDS = 8
 OPPOSITE = {"UP": "DOWN", "DOWN": "UP", "NEUTRAL": "NEUTRAL"}
 
@@ -99,7 +99,7 @@ def _other_lines(facts: Sequence[Fact], signed: Sequence[Line], rng: random.Rand
             shown = _quote(fact.printed, rng) if fact.name.startswith("headline_") else fact.printed
             rank = (fact.name in cited, fact.name.endswith("d_ago"), rng.random())
             found.append((rank, Line(label[fact.name], shown, "NEUTRAL", (fact.name,))))
-    wanted = rng.randint(FEWEST_LINES, MOST_LINES) - len(signed)
+    wanted = rng.randint(FEWEST_WRITTEN, MOST_WRITTEN) - len(signed)
     return [line for _, line in sorted(found)[:wanted]]
 
 

@@ -133,6 +133,7 @@ def test_the_coding_error_is_over_every_phase_and_both_signs(kmeans):
     assert coding_error(codec, [returns]) == pytest.approx(wrong / total, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", [1, 4])
 def test_a_trained_codec_is_never_worse_than_kmeans_and_uses_its_codes(data, kmeans, patch):
     config = CodecConfig(patch_size=patch, codebook_size=16, **SIZES)
@@ -152,6 +153,7 @@ def test_training_that_ruins_the_codec_leaves_kmeans(data, kmeans):
     assert coding_error(codec, data[1]) == coding_error(kmeans(), data[1])
 
 
+@pytest.mark.slow
 def test_training_beats_kmeans_where_days_tell_of_each_other():
     """Planted: returns that change slowly, 4 codes. What came before says where between two centres the day lies."""
     rng, series = np.random.default_rng(0), []

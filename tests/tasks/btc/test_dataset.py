@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.btc import Btc, BtcArguments, Market
+from stonk_trainer.tasks.btc import Btc
+from stonk_trainer.tasks.btc.arguments import BtcArguments, Market
 from stonk_trainer.tasks.btc.dataset import check_codec_of_model, series_of
 from stonk_trainer.tasks.btc.returns import load_series
 from stonk_trainer.tasks.btc.tokens import make_tokenizer, tokenise, write_tokens

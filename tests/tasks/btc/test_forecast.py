@@ -13,6 +13,8 @@ from stonk_trainer.tasks.btc.gpt import load_gpt, next_token_log_probs, sample_p
 from stonk_trainer.tasks.btc.returns import scale_of
 from stonk_trainer.tasks.btc.tokens import to_text, tokenise
 
+pytestmark = pytest.mark.slow
+
 TRAIN_END, VALIDATION_END = "2021-06-30", "2021-09-30"
 BOTH = pytest.mark.parametrize("patch", [1, 4])
 

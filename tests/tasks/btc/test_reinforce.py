@@ -18,6 +18,8 @@ from stonk_trainer.tasks.btc.gpt import new_gpt
 from stonk_trainer.tasks.btc.tokens import from_text
 from stonk_trainer.training import grouped
 
+pytestmark = pytest.mark.slow
+
 CODES, CONTEXT, HORIZON, GROUP = 8, 12, 5, 4
 RUN = ["--config", "btc/rl", "--steps", "1", "--context-len", str(CONTEXT), "--horizon", str(HORIZON)]
 RUN += ["--num_generations", str(GROUP), "--batch-episodes", "2", "--logging_steps", "1", "--save_strategy", "no"]

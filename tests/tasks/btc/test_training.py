@@ -9,6 +9,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+pytestmark = pytest.mark.slow
+
 CODES, GROUP = 16, 8
 SMALL = ["--gpt_hidden_size", "16", "--gpt_layers", "1", "--gpt_heads", "2", "--gpt_positions", "96"]
 WINDOW = ["--context-len", "32"]

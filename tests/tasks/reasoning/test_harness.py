@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TASK = """\
 task: sums_of_{name}
 dataset_path: json

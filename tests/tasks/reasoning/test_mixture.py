@@ -103,6 +103,7 @@ def test_a_changed_file_is_read_anew(write_jsonl):
     assert texts() == ["Hello 5", "Hello 6", "Hello 7"]
 
 
+@pytest.mark.slow
 def test_the_task_mix_gives_the_shares_asked_for_and_each_row_its_verifier(write_jsonl):
     gsm8k = [{"question": f"What is {i} + 1?", "answer": f"#### {i + 1}"} for i in range(100)]
     mmlu = [UPSTREAM["mmlu"] | {"question": f"Which is {i}?", "subject": "virology"} for i in range(200)]
@@ -130,6 +131,7 @@ def test_no_source_is_repeated_and_the_shortest_for_its_share_limits_the_mix(wri
     assert "gsm8k has 30 rows, which limits the mixture to 60" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [sft_rows, rl_rows])
 def test_the_test_split_is_out_of_reach(rows):
     keys = {"sources": ["arithmetic"], "task_mix": "arithmetic:1"}

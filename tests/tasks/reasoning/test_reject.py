@@ -10,6 +10,8 @@ import pytest
 from stonk_trainer.tasks.reasoning.reject import Rejection, keep
 from stonk_trainer.tasks.reasoning.verify import is_correct, is_in_form
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--task_mix", "arithmetic:1", "--max_prompts", 24, "--num_generations", 4, "--batch_size", 8,
          "--max_completion_length", 6, "--engine", "transformers"]  # fmt: skip
 

@@ -141,6 +141,7 @@ def test_an_upstream_validation_split_is_validation_and_nothing_is_held_out(writ
         assert not any(row["dropped"] for row in rows)
 
 
+@pytest.mark.slow
 def test_generated_questions_are_in_one_split_and_are_right():
     seen = {}
     for split in ("train", "validation", "test"):

@@ -8,6 +8,8 @@ from upstream_rows import UPSTREAM
 
 from stonk_trainer import grpo, sft
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--use_peft", "false", "--bf16", "false", "--dtype", "float32", "--max_steps", 2, "--max_length", 512]
 
 

@@ -152,6 +152,7 @@ def test_an_unknown_verifier_is_an_error():
         is_correct("4", "4", "maths")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -21,6 +21,8 @@ from stonk_trainer.tasks.stocks.facts import facts_from_json
 from stonk_trainer.tasks.stocks.prompt import render
 from stonk_trainer.tasks.stocks.source import read_source
 
+pytestmark = pytest.mark.slow
+
 SPLITS = ("train", "validation", "test")
 TICKERS = ["BAC", "KO", "XOM"]
 DEMO = {"history_days": 0, "indicators": ["change_1d", "change_5d", "sma_20"]}

@@ -292,6 +292,7 @@ def test_a_gap_in_the_history_leaves_out_the_indicators_that_would_span_it(deeps
 # ------------------------------------------------------------------------------------------------ order of the source
 
 
+@pytest.mark.slow
 def test_the_order_of_the_source_changes_nothing(deepstock_rows, write_rows):
     rows = deepstock_rows(("AAPL", "MSFT", "KO"), days=80)
     by_date = sorted(rows, key=lambda row: (price(row)["price_date"], row["ticker"]))
@@ -317,6 +318,7 @@ def test_which_of_two_rows_of_one_day_is_kept_does_not_depend_on_their_order(dee
 # ----------------------------------------------------------------------------------------------------- balancing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_after_balancing_no_trivial_rule_earns_more_than_a_coin(seed, split):
@@ -336,6 +338,7 @@ def test_after_balancing_no_trivial_rule_earns_more_than_a_coin(seed, split):
         assert 0.47 <= accuracy <= 0.53
 
 
+@pytest.mark.slow
 def test_balancing_only_drops_rows_and_keeps_most():
     rows = rows_in("train")
     kept = balance(rows, 0)
@@ -345,6 +348,7 @@ def test_balancing_only_drops_rows_and_keeps_most():
     assert kept.index.equals(balance(rows, 0).index)
 
 
+@pytest.mark.slow
 def test_stage_one_rows_are_balanced_and_say_so():
     rows = task(max_train_samples=300).rl_dataset("train")
     assert rows["label"].count("UP") == 150
@@ -359,6 +363,7 @@ def test_the_test_split_is_never_balanced(deepstock_rows, write_rows):
     assert {row["base_rate_up"] for row in stage1} == {row["base_rate_up"] for row in stage2} != {0.5}
 
 
+@pytest.mark.slow
 def test_the_natural_distribution_keeps_the_markets_base_rate():
     share = rows_in("train")["up"].mean()
     assert share > 0.505  # shares rise on more days than they fall
@@ -384,6 +389,7 @@ def test_drawn_rows_come_from_many_tickers_and_years(balanced):
         assert drawn["up"].sum() == 200
 
 
+@pytest.mark.slow
 def test_max_train_samples_holds_for_training_only_and_max_eval_samples_for_the_rest():
     args = StocksArguments(max_train_samples=30, max_eval_samples=20, history_days=0, indicators=["change_1d"])
     sizes = [len(Stocks(args).rl_dataset(split)) for split in SPLITS]
@@ -392,6 +398,7 @@ def test_max_train_samples_holds_for_training_only_and_max_eval_samples_for_the_
     assert len(set(rows["ticker"])) >= 8 and len({day[:4] for day in rows["date"]}) >= 6
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_rows():
     keys = []
     for seed in (1, 1, 2):
@@ -518,6 +525,7 @@ def assert_every_number_is_a_fact(row):
         assert text in user_text(row)
 
 
+@pytest.mark.slow
 def test_every_number_in_the_data_is_shown_by_a_fact(deepstock_rows, write_rows):
     for row in natural(write_rows(deepstock_rows(days=60))):
         assert_every_number_is_a_fact(row)
@@ -581,6 +589,7 @@ def test_headlines_are_shown_only_when_they_were_known(deepstock_rows, write_row
     assert all(("Analysts see item" in prompt) == shown for prompt in prompts)
 
 
+@pytest.mark.slow
 def test_financials_count_from_the_end_of_their_year_and_the_lag_after_it(deepstock_rows, write_rows):
     def shown(year, lag=0):
         rows = deepstock_rows(("AAPL",), days=150, start="2020-06-01")

@@ -59,6 +59,7 @@ def test_one_company_does_not_reach_into_the_next():
     assert first["x_change_1d"].isna().all() and len(first) == 20
 
 
+@pytest.mark.slow
 def test_the_rows_are_those_of_the_prompts():
     args = StocksArguments(tickers=["AAPL", "KO"], natural_distribution=True)
     table = Stocks(args).feature_table("validation")

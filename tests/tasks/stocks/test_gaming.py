@@ -126,6 +126,7 @@ def alarms(lines):
     return [pattern for pattern in find_patterns(lines) if pattern.severity != "unjudged"]
 
 
+@pytest.mark.slow
 def test_fewer_than_one_honest_log_in_twenty_raises_any_alarm():
     raised = []
     for seed in range(200):
@@ -136,6 +137,7 @@ def test_fewer_than_one_honest_log_in_twenty_raises_any_alarm():
     assert len(raised) < 10, raised
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GAMES)
 def test_a_gamed_log_is_found(name):
     game, count = GAMES[name]
@@ -255,6 +257,7 @@ def test_groups_that_earn_nothing_are_counted():
     assert "in 10 every answer earns 0" in pattern.text
 
 
+@pytest.mark.slow
 def test_ten_thousand_completions_take_seconds():
     lines = honest_log(0, 10_000)
     for line in lines:

@@ -298,6 +298,7 @@ def lines_of(draw, facts, by_label):
     return f"{start}{name}{separator}{value}{separator}{side}{draw(st.sampled_from(['', '', '  ', '.']))}"
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.data())
 def test_the_verdict_is_the_oracles_in_every_order_and_spacing(data):

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stonk_trainer.tasks.stocks import Stocks
 from stonk_trainer.tasks.stocks.facts import Fact, facts_to_json
 from stonk_trainer.tasks.stocks.rewards import COMPONENTS, Scorer, score
 
@@ -317,6 +318,7 @@ PIECES = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     st.one_of(st.text(max_size=300), st.lists(st.sampled_from(PIECES), max_size=60).map("".join)),
@@ -329,3 +331,7 @@ def test_any_text_gives_finite_rewards_between_zero_and_one(text, in_form, accur
     completion = answer(text) if in_form else text
     result = score(completion, row(), accuracy=accuracy, skew_aware=skew_aware, evidence=evidence)
     assert all(0 <= result[name] <= 1 for name in (*COMPONENTS, "total"))
+
+
+def test_the_task_names_every_reward_of_the_table():
+    assert Stocks.REWARDS == COMPONENTS

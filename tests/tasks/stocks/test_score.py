@@ -114,6 +114,7 @@ def test_a_recipe_that_is_named_may_import_a_reward(folder, capsys, monkeypatch)
     assert "humility 0.250 2 0.500 an imported reward" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_recipe_beside_a_log_imports_nothing_and_the_report_says_so(logged, capsys, monkeypatch):
     folder, _ = logged
     monkeypatch.chdir(folder)
@@ -289,6 +290,7 @@ def test_help_shows_an_example_of_each_form(capsys):
         assert form in out
 
 
+@pytest.mark.slow
 def test_a_row_is_scored_without_importing_a_framework(folder):
     script = (
         "import sys; from stonk_trainer.tasks.stocks.score import main; main(sys.argv[1:]); "
@@ -301,6 +303,7 @@ def test_a_row_is_scored_without_importing_a_framework(folder):
     assert "total" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_gets_plain_letters(folder):
     script = "import sys; from stonk_trainer.tasks.stocks.score import main; main(sys.argv[1:])"
     (folder / "answer.txt").write_text(ANSWER.replace("The share", "The share \u2014 caf\u00e9 \u2014"))
@@ -393,6 +396,7 @@ def test_an_honest_log_scores_again_as_it_did_and_shows_no_pattern(logged, capsy
     assert report["scoring"]["recipe"].endswith("recipe.yaml")
 
 
+@pytest.mark.slow
 def test_the_rows_are_rebuilt_from_the_runs_recipe_though_its_model_is_gone(logged, capsys):
     folder, lines = logged
     report = report_of(capsys, folder, "--rebuild")
@@ -510,6 +514,7 @@ def test_a_row_of_a_recipes_dataset_is_printed_and_scored(run, capsys, tmp_path)
     assert output["accuracy"] == 1 and output["scoring"]["recipe"] == recipe
 
 
+@pytest.mark.slow
 def test_a_day_is_found_that_the_recipe_did_not_draw_or_dropped_for_balance(run, capsys):
     folder, rows, _ = run
     task = Stocks(StocksArguments(tickers=["AAPL"], history_days=0))

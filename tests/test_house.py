@@ -81,9 +81,7 @@ def test_every_file_that_the_documentation_names_exists():
     """As the end of a path: `tasks/base.py`, or `grpo.py` alone."""
     pages = [DESIGN.parent.parent / "README.md", DESIGN.parent.parent / "CONTRIBUTING.md", *DESIGN.parent.glob("*.md")]
     pages = [page for page in pages if page.name != "comparison.md"]  # which names files of other projects
-    files = [
-        f"/{path.relative_to(PACKAGE.parent)}" for path in PACKAGE.parent.rglob("*.py") if ".venv" not in path.parts
-    ]
+    files = [f"/{path.relative_to(PACKAGE.parent)}" for path in PACKAGE.parent.glob("[!.r]*/**/*.py")]
     named = {(page.name, name) for page in pages for name in re.findall(r"`([\w./]+\.py)`", page.read_text())}
     elsewhere = {"convert_hf_to_gguf.py"}  # llama.cpp's
     assert [

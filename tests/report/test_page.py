@@ -17,6 +17,8 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.report import canvas, evaluation_figures, findings, page, run_folder, training_figures
 from stonk_trainer.task import DataSummary
 
+pytestmark = pytest.mark.slow
+
 REWARDS = ["accuracy", "magnitude", "data_usage", "coherence"]
 WEIGHTS = [0.35, 0.15, 0.3, 0.2]
 ENVIRONMENT = {"python": "3.11.9", "seed": 42, "commit": "abc123", "packages": {"trl": "1.16.0"}}
@@ -363,7 +365,6 @@ def demo(tmp_path_factory):
 # ------------------------------------------------------------------------------------------------- the page
 
 
-@pytest.mark.slow
 def test_the_page_has_the_stages_in_order_of_time_and_then_the_evaluation(demo):
     page, _ = demo
     headings = re.findall(r"<h2 id=\"\d[^\"]+\">([^<]+)<", (demo[1] / "report.html").read_text())
@@ -428,7 +429,6 @@ def test_the_evaluation_is_told_in_sentences_and_tables(demo):
         assert words in text
 
 
-@pytest.mark.slow
 def test_a_second_report_replaces_the_first_and_nothing_half_written_stays(tmp_path):
     write_stage(tmp_path / "run", 80, metrics=False)
     _, out = make(tmp_path / "run")
@@ -448,7 +448,6 @@ def test_out_names_another_folder(tmp_path, capsys):
     assert "there/page/report.html" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_long_run_makes_no_longer_a_page(tmp_path):
     write_stage(tmp_path / "short", 80, metrics=False)
     write_stage(tmp_path / "long", 2000, metrics=False)
@@ -462,7 +461,6 @@ HOSTILE = "</pre></section><script>alert(1)</script><img src=x onerror=alert(2)>
 HOSTILE += "\x00\x1b[31m\u202e\ud800"
 
 
-@pytest.mark.slow
 def test_hostile_text_is_shown_and_never_run(tmp_path):
     run = tmp_path / "<script>run"
     write_stage(run / "stage1", 80, metrics=False)
@@ -565,7 +563,6 @@ def test_a_run_that_wrote_no_logs_says_how_to_make_them(tmp_path):
     assert "The run was interrupted, or is still going on." in page.text
 
 
-@pytest.mark.slow
 def test_logs_alone_are_a_run(tmp_path):
     write_stage(tmp_path / "run", 40)
     (tmp_path / "run/run.json").unlink()
@@ -608,7 +605,6 @@ def test_the_three_numbers_of_rows_are_told_apart_by_split(demo):
     assert {"9,000", "8,100", "256", "2003-02-03", "2016-12-30", "52.1%", "3 without news"} <= cells
 
 
-@pytest.mark.slow
 def test_the_evidence_of_a_milestone_is_a_table(tmp_path):
     write_stage(tmp_path / "run", 40)
     means = {"reward": 0.85, "humility": 0.9}
@@ -661,7 +657,6 @@ def test_an_evaluation_of_answers_that_forecast_nothing_shows_rewards_and_differ
     assert "humility 0.50 · total 1.00" in text
 
 
-@pytest.mark.slow
 def test_a_run_evaluated_into_its_own_folder_has_both_sections(tmp_path):
     write_stage(tmp_path / "run", 40, metrics=False)
     write_evaluation(tmp_path / "run", models=("run",))
@@ -670,7 +665,6 @@ def test_a_run_evaluated_into_its_own_folder_has_both_sections(tmp_path):
     assert "the run's own is lost" in page.text
 
 
-@pytest.mark.slow
 def test_baselines_without_a_model_are_a_report_too(tmp_path):
     write_evaluation(tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -736,7 +730,6 @@ def test_what_is_said_of_an_accuracy_follows_from_the_intervals(ends, majority, 
         assert "better" not in sentence
 
 
-@pytest.mark.slow
 def test_a_paired_difference_to_the_majority_is_found_and_used(tmp_path):
     write_evaluation(tmp_path / "eval", accuracy_ci95=[0.54, 0.6], accuracy=0.57)
     summary = json.loads((tmp_path / "eval/summary.json").read_text())
@@ -746,7 +739,6 @@ def test_a_paired_difference_to_the_majority_is_found_and_used(tmp_path):
     assert "(difference +10\u00a0points [−2\u00a0to\u00a0+20]): no evidence of skill" in section.statements[0]
 
 
-@pytest.mark.slow
 def test_a_failed_audit_stands_beside_the_headline_and_first_in_its_table(tmp_path):
     write_evaluation(tmp_path / "eval")
     summary = json.loads((tmp_path / "eval/summary.json").read_text())
@@ -757,7 +749,6 @@ def test_a_failed_audit_stands_beside_the_headline_and_first_in_its_table(tmp_pa
     assert audit.rows[0] == ["future", "test", "✗\u00a0failed", "a leak"]
 
 
-@pytest.mark.slow
 def test_differences_are_read_with_the_sense_of_each_measure(tmp_path):
     write_evaluation(tmp_path / "eval")
     summary = json.loads((tmp_path / "eval/summary.json").read_text())
@@ -798,7 +789,6 @@ def test_false_alarms_of_the_trend_are_rare():
     assert alarms / 300 < 0.09  # 5% and three standard errors
 
 
-@pytest.mark.slow
 def test_a_log_in_which_all_forecasts_say_up_is_warned_of_at_the_head_of_the_page(tmp_path):
     write_stage(tmp_path / "run", 240, metrics=False)
     lines = log_lines(240)
@@ -852,7 +842,6 @@ def test_a_metric_logged_twice_for_a_step_counts_once_and_gaps_are_left_out():
     assert steps.tolist() == [1, 3] and values.tolist() == [0.5, 0.7]
 
 
-@pytest.mark.slow
 def test_the_equity_axis_is_logarithmic_only_when_values_span_much():
     def draw(factor):
         days = ["2020-01-01", "2020-01-02", "2020-01-03"]

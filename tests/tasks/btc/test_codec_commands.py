@@ -9,6 +9,8 @@ from stonk_trainer.tasks.btc.codec import load_codec
 from stonk_trainer.tasks.btc.returns import scale_of
 from stonk_trainer.tasks.btc.tokens import range_of, read_tokens, tokenise
 
+pytestmark = pytest.mark.slow
+
 TRAIN_END, VALIDATION_END = "2021-06-30", "2021-09-30"
 DATES = ("--train_end", TRAIN_END, "--validation_end", VALIDATION_END)
 TINY = "--codebook_size 16 --hidden_size 8 --code_dim 4 --num_blocks 1 --kernel_size 3 --batch_size 4 --steps 5".split()

@@ -12,6 +12,8 @@ from stonk_trainer.tasks.btc import judge as judging
 from stonk_trainer.tasks.btc.baselines import GarchT, Historical, baselines
 from stonk_trainer.tasks.btc.judge import crps, diebold_mariano, judge, print_judgement
 
+pytestmark = pytest.mark.slow
+
 FIT, DAYS = 2000, 3000
 DAY = 0.02  # standard deviation of a day in the normal series
 
@@ -116,7 +118,6 @@ def test_every_test_day_is_an_origin_and_every_step_th_one_of_paths_where_the_ho
     assert [h.lags for h in judgement.horizons] == [3, 2, 2 + 1, 2 + 5]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("samples", [100, 999])
 def test_bands_of_the_true_distribution_hold_as_often_as_they_say_at_any_number_of_samples(samples):
     returns = normal_returns(20_000)
@@ -130,7 +131,6 @@ def test_bands_of_the_true_distribution_hold_as_often_as_they_say_at_any_number_
     assert np.array(score.pit) == pytest.approx(np.full(10, 2000), abs=160)
 
 
-@pytest.mark.slow
 def test_the_sum_of_independent_days_is_judged_at_the_longer_horizon():
     returns = normal_returns(6000)
     horizon = judge([Normal("true")], returns, 0, (9,), step=3, reference="true").horizons[1]
@@ -149,7 +149,6 @@ def test_a_forecast_that_is_too_narrow_shows_it_in_coverage_and_at_the_ends_of_t
 # ---------------------------------------------------------------------------------------------------------- baselines
 
 
-@pytest.mark.slow
 def test_on_garch_returns_garch_t_holds_its_bands_and_beats_history(garch_judgement):
     day = garch_judgement.horizons[0].scores
     for band, share in (("50", 0.5), ("90", 0.9)):
@@ -207,7 +206,6 @@ def test_the_diebold_mariano_p_value_of_equal_forecasters_is_uniform():
     assert stats.kstest(p, "uniform").statistic < 0.06
 
 
-@pytest.mark.slow
 def test_it_stays_about_uniform_when_horizons_overlap():
     daily = equal_losses(404, 600, seed=1)
     overlapping = np.stack([np.convolve(d, np.ones(5), "valid") for d in daily])
@@ -248,7 +246,6 @@ def test_the_interval_of_a_difference_holds_the_truth_19_times_in_20(overlap):
     assert 0.91 < np.mean([low <= 0.2 <= high for low, high in intervals]) < 0.985
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [0, 4])
 def test_the_interval_of_coverage_holds_the_truth_19_times_in_20(overlap):
     rng = np.random.default_rng(0)

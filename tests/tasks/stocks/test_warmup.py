@@ -8,6 +8,8 @@ from stonk_trainer.tasks.stocks.answer import parse
 from stonk_trainer.tasks.stocks.rewards import score
 from stonk_trainer.tasks.stocks.warmup import warmup_rows
 
+pytestmark = pytest.mark.slow
+
 # The default prompt, and the short one of the demo recipes.
 PROMPTS = {
     "full": StocksArguments(max_train_samples=2500),
@@ -39,7 +41,6 @@ def direction(text):
     return parse(text).direction
 
 
-@pytest.mark.slow
 def test_every_text_is_a_complete_forecast(texts):
     for text in texts:
         answer = parse(text)
@@ -48,7 +49,6 @@ def test_every_text_is_a_complete_forecast(texts):
         assert text.startswith("<think>\n") and answer.thought and answer.lines
 
 
-@pytest.mark.slow
 def test_every_text_earns_everything_by_our_own_rewards(rows, texts):
     for text, row in zip(texts, rows, strict=True):
         result = score(text, row, evidence="required")
@@ -92,7 +92,6 @@ def test_the_direction_says_nothing_about_the_last_change(rows, texts):
     assert statistics.fmean(agreement) == pytest.approx(0.5, abs=0.035)
 
 
-@pytest.mark.slow
 def test_flipped_labels_give_the_same_texts(rows, texts):
     flipped = [
         {**row, "label": "UP" if row["label"] == "DOWN" else "DOWN", "next_return": -10 * row["next_return"]}
@@ -114,7 +113,6 @@ def test_texts_vary_and_depend_on_the_seed_only(rows, texts):
     assert texts_of(some[::-1]) == texts[:200][::-1]
 
 
-@pytest.mark.slow
 def test_a_row_with_nothing_but_a_close_still_gets_an_answer_that_earns_everything():
     rows = list(Stocks(BARE).rl_dataset("train"))
     for text, row in zip(texts_of(rows), rows, strict=True):
@@ -122,7 +120,6 @@ def test_a_row_with_nothing_but_a_close_still_gets_an_answer_that_earns_everythi
         assert (result["data_usage"], result["coherence"]) == (1, 1)
 
 
-@pytest.mark.slow
 def test_the_dataset_of_the_task_is_these_texts():
     args = StocksArguments(max_train_samples=20)
     data = Stocks(args).sft_dataset("train")

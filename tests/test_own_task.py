@@ -64,6 +64,13 @@ def test_what_is_wrong_with_a_task_of_ones_own_is_one_line(recipes, refused):
     assert "makes no forecasts" in refused("eval", "--config", "eval.yaml", "--models", "m", "--audit", "true")
 
 
+def test_a_method_that_a_task_lacks_is_named(recipes, adding_model_folder, refused):
+    text = (recipes / "my_sums.py").read_text()
+    (recipes / "my_sums.py").write_text(text[: text.index("    def read(")])
+    said = refused("grpo", "--config", "grpo.yaml", "--model", adding_model_folder, "--out", "runs/rl", *SHORT)
+    assert "the task my_sums:Sums has no method examples: define it in its class" in said
+
+
 def test_a_recipe_beside_a_model_does_not_import_its_task(recipes, adding_model_folder, refused, tmp_path):
     model = shutil.copytree(adding_model_folder, tmp_path / "model")
     shutil.copy("grpo.yaml", model / "recipe.yaml")

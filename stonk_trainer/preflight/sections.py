@@ -21,6 +21,7 @@ from stonk_trainer.models import loading
 from stonk_trainer.sft import token_lengths
 from stonk_trainer.terminal import log
 from stonk_trainer.training import checkpoints, guards, memory
+from stonk_trainer.training.run_record import record_of_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -128,6 +129,8 @@ def model(run: Check) -> None:
         raise UserError(f"model {located}: config.json cannot be read: {reason}") from error
     loading.check_weights(located, args, trust)
     _tell(f"{located}: {_size(run.config)}")
+    if record := record_of_model(args.model_name_or_path):
+        _tell(f"from {record['stage']}, {record['steps']} steps")
 
 
 def data(run: Check) -> None:
@@ -138,6 +141,13 @@ def data(run: Check) -> None:
     for split in splits:
         run.rows[split] = rows(split)
         _tell(f"{split}: {len(run.rows[split]):,} rows")
+    trained = record_of_model(run.args.model.model_name_or_path).get("data", {}).get("train") or {}
+    held_out = task.data.get("validation")
+    if held_out and held_out.first and held_out.first <= str(trained.get("last") or ""):
+        run.warnings.append(
+            f"the model was trained on days up to {trained['last']}, and validation begins on {held_out.first}: it is "
+            "not on unseen days; set train_end to that of the earlier stage, or a later one"
+        )
 
 
 def lengths(run: Check) -> None:

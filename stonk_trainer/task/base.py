@@ -110,18 +110,18 @@ class Task:
     def rewards(self, names: Sequence[str]) -> list[Reward]:
         """The task's rewards of these names (of `REWARDS`), in this order, as functions that TRL calls:
         f(prompts, completions, completion_ids, **columns) -> list of float, or None where there is nothing to say."""
-        raise NotImplementedError
+        raise self.lacks("rewards")
 
     def read(self, rows: Sequence[Row], completions: Sequence[Any]) -> list[Row]:
         """What each answer amounts to, as columns of the run log and of predictions.jsonl; read as the rewards do.
 
         completions: texts, or conversations that end with the assistant's message; the list the rewards were given.
         """
-        raise NotImplementedError
+        raise self.lacks("read")
 
     def examples(self, row: Row) -> dict[str, str]:
         """Answers to `row` by what they are, a good one first; `stonk check` shows what each earns."""
-        raise NotImplementedError
+        raise self.lacks("examples")
 
     # ------------------------------------------------------------------------------------------- hooks
 
@@ -210,6 +210,10 @@ class Task:
         """Raise UserError for arguments that cannot work. An empty `args.reward` becomes all of `REWARDS`."""
         self.args.reward = self.args.reward or list(self.REWARDS)
         imports.check_names(self.args.reward, self.REWARDS)
+
+    def lacks(self, method: str) -> UserError:
+        """The error of a task that does not define a method that is needed."""
+        return UserError(f"the task {self.name} has no method {method}: define it in its class")
 
     def reward_functions(self) -> list[Reward]:
         """The functions of `args.reward`, in its order: the task's, and those named by an import path."""

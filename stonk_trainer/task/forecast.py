@@ -76,24 +76,24 @@ class ForecastTask(Task):
     def feature_table(self, split: str) -> DataFrame:
         """All rows of a split for classical models: ticker, date, label, next_return, features named `x_…`,
         `x_change_1d` (the last change, a fraction) among them."""
-        raise NotImplementedError
+        raise self.lacks("feature_table")
 
     def closes(self) -> DataFrame:
         """Prices for the backtest: a row per day, a column per ticker."""
-        raise NotImplementedError
+        raise self.lacks("closes")
 
     def rows_to_forecast(self, first: str | None, last: str | None, horizon: int = 1) -> list[Row]:
         """Rows of the days from `first` to `last` (ISO), whether or not what came after is known; each series' last
         day when both are None. Columns as `rl_dataset`; label and next_return are None where they are not known."""
-        raise NotImplementedError
+        raise self.lacks("rows_to_forecast")
 
     def check_row(self, row: Row, where: str) -> Row:
         """A row to forecast that was read from a file, or a UserError that begins with `where`."""
-        raise NotImplementedError
+        raise self.lacks("check_row")
 
     def load_forecaster(self, path: str, sampling: SamplingConfig) -> Forecaster:
         """The model in the folder `path`. Raises UserError when it cannot do this task."""
-        raise NotImplementedError
+        raise self.lacks("load_forecaster")
 
     # ------------------------------------------------------------------------------------------- hooks
 

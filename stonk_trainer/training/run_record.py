@@ -8,6 +8,7 @@ started and ended (local time; null while it runs), steps (made), data (by split
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import subprocess
@@ -76,6 +77,15 @@ class RunRecord:
 
     def _write(self) -> None:
         write_json(self.folder / "run.json", self.content)
+
+
+def record_of_model(model: str) -> dict[str, Any]:
+    """run.json of the run that left a model's folder; empty where there is none that can be read."""
+    try:
+        record = json.loads((Path(model).expanduser().parent / "run.json").read_text())
+        return {"stage": str(record["stage"]), "steps": record["steps"], "data": dict(record["data"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _now() -> str:

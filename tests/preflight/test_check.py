@@ -185,6 +185,17 @@ def test_a_recipe_that_cannot_be_checked_is_one_line(argv, said, refused):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("last, warned", [("2017-06-30", True), ("2016-06-30", False), (None, False)])
+def test_a_model_that_was_trained_on_validation_days_is_warned_of(last, warned, stonk, tiny_model_folder, tmp_path):
+    """run.json of the earlier stage says up to which day it read."""
+    model = shutil.copytree(tiny_model_folder, tmp_path / "stage1/best_model")
+    record = {"stage": "reinforcement learning", "steps": 7, "data": {"train": {"last": last}}}
+    (tmp_path / "stage1/run.json").write_text(json.dumps(record))
+    text = stonk("check", "stocks/demo/stage1", "--model", model, "--max_train_samples", "40")
+    assert "from reinforcement learning, 7 steps" in text
+    assert (f"warning: the model was trained on days up to {last}, and validation begins on 2017" in text) == warned
+
+
 def test_nothing_is_written(check_stage1, tmp_path):
     check_stage1()
     assert list(tmp_path.iterdir()) == []

@@ -2,30 +2,11 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from scored_answers import answer, hand_over
 from transformers import TrainerControl, TrainerState
 
 from stonk_trainer.task import market_statistics
 from stonk_trainer.training.callbacks import AdaptiveKL, MarketStatistics, RunLog
-
-
-def answer(label="UP", direction="UP", step=1, total=0.9, coherence=0.9, **columns):
-    """One scored completion, as `ScoredGRPOTrainer` hands it over."""
-    forecast = {"label": label, "direction": direction, "confidence": 0.6, "move": None, "next_return": 0.01}
-    rewards = {"accuracy": float(label == direction), "coherence": coherence}
-    return {
-        "step": step,
-        "ticker": "A",
-        **forecast,
-        **columns,
-        "rewards": rewards,
-        "total": total,
-        "completion": "text",
-    }
-
-
-def hand_over(callback, records, step=0, training=True):
-    callback.on_completions(None, TrainerState(global_step=step), TrainerControl(), records, training)
-
 
 # ---------------------------------------------------------------------------------------------- market statistics
 

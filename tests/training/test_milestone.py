@@ -3,31 +3,12 @@ import logging
 import math
 
 import pytest
+from scored_answers import answer, hand_over
 from transformers import TrainerControl, TrainerState
 
 from stonk_trainer.recipe import GRPORun
 from stonk_trainer.tasks.stocks import Stocks, StocksArguments
 from stonk_trainer.training.milestone import Milestone
-
-
-def answer(label="UP", direction="UP", step=1, total=0.9, coherence=0.9, **columns):
-    """One scored completion, as `ScoredGRPOTrainer` hands it over."""
-    forecast = {"label": label, "direction": direction, "confidence": 0.6, "move": None, "next_return": 0.01}
-    rewards = {"accuracy": float(label == direction), "coherence": coherence}
-    return {
-        "step": step,
-        "ticker": "A",
-        **forecast,
-        **columns,
-        "rewards": rewards,
-        "total": total,
-        "completion": "text",
-    }
-
-
-def hand_over(callback, records, step=0, training=True):
-    callback.on_completions(None, TrainerState(global_step=step), TrainerControl(), records, training)
-
 
 GOOD = [answer()] * 9 + [answer(direction="DOWN")]  # accuracy 0.9, reward 0.9, coherence 0.9
 

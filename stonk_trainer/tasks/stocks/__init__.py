@@ -16,6 +16,7 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.imports import Reward
 from stonk_trainer.task import Finding, Forecaster, ForecastTask, Pattern, Row, SamplingConfig
 from stonk_trainer.tasks.stocks.arguments import StocksArguments
+from stonk_trainer.tasks.stocks.rewards import COMPONENTS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,7 +30,7 @@ class Stocks(ForecastTask):
     """Forecasts of the next trading day by a language model that cites its evidence."""
 
     Arguments = StocksArguments
-    REWARDS = ("accuracy", "magnitude", "data_usage", "coherence")
+    REWARDS = COMPONENTS
     RECIPE = "stocks/demo/stage2"
     ABOUT = (
         "It reads a company's data of one day, reasons, and forecasts whether the next trading day's close is UP or "

@@ -30,7 +30,7 @@ _SHORT = 500  # characters; the reading of a shorter text is cached
 
 
 class Evidence(NamedTuple):
-    """One line of evidence and its verdict (see `ledger.VERDICTS`).
+    """One line of evidence and its verdict (see `ledger.Verdict`).
 
     name: of a malformed line the whole text. cites: the facts that a grounded line cites.
     """

@@ -9,6 +9,7 @@ from typing import Literal
 from stonk_trainer.errors import UserError
 from stonk_trainer.options import option
 from stonk_trainer.task import ForecastArguments
+from stonk_trainer.tasks.stocks.rewards import COMPONENTS
 
 _INDICATOR = r"volume|change_([1-9]|[1-5]\d)d|sma_([2-9]|[1-5]\d)|volatility_([5-9]|[1-5]\d)d"
 
@@ -46,7 +47,7 @@ class StocksArguments(ForecastArguments):
     anonymise: bool = option(False, "Hide the company's name and the calendar.")
     reward: list[str] = option(
         ["accuracy", "data_usage", "coherence"],
-        "Reward functions: accuracy, magnitude, data_usage, coherence, or an import path such as my_rewards:humility.",
+        f"Reward functions: {', '.join(COMPONENTS)}, or an import path such as my_rewards:humility.",
     )
     evidence: Literal["required", "optional"] = option(
         "optional",

@@ -25,7 +25,6 @@ from stonk_trainer.tasks.stocks.facts import Fact, facts_from_json, labels
 from stonk_trainer.tasks.stocks.quantity import Quantity, quantities_in, read_value
 
 Verdict = Literal["too many", "malformed", "no such fact", "repeated", "wrong value", "grounded"]
-VERDICTS: tuple[Verdict, ...] = ("grounded", "wrong value", "no such fact", "repeated", "malformed", "too many")
 SIDES = ("UP", "DOWN", "NEUTRAL")
 MOST_LINES = 8
 LONGEST_KEPT = 300  # characters of a line whose reading is kept

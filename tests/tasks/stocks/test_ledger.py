@@ -3,6 +3,7 @@
 import re
 import string
 from fractions import Fraction
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from stonk_trainer.tasks.stocks.answer import parse
 from stonk_trainer.tasks.stocks.facts import Fact, big_number, facts_to_json, usd
-from stonk_trainer.tasks.stocks.ledger import VERDICTS, Ledger, ledger_of
+from stonk_trainer.tasks.stocks.ledger import Ledger, Verdict, ledger_of
 
 FACTS = [
     Fact("company", "Apple", "text", "Apple"),
@@ -309,7 +310,7 @@ def test_the_verdict_is_the_oracles_in_every_order_and_spacing(data):
     lines = [line for line in lines if line.strip()]
     found = ledger_of(facts_to_json(facts)).check(parse("Evidence:\n" + "\n\n".join(lines) + "\nPrediction: UP"))
     assert [line.verdict for line in found.evidence] == oracle(lines, by_label)
-    assert {line.verdict for line in found.evidence} <= set(VERDICTS)
+    assert {line.verdict for line in found.evidence} <= set(get_args(Verdict))
 
 
 # ------------------------------------------------------------------------------------------------------ the thought

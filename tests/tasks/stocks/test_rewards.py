@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stonk_trainer.tasks.stocks import Stocks
 from stonk_trainer.tasks.stocks.facts import Fact, facts_to_json
 from stonk_trainer.tasks.stocks.rewards import COMPONENTS, Scorer, score
 
@@ -331,7 +330,3 @@ def test_any_text_gives_finite_rewards_between_zero_and_one(text, in_form, accur
     completion = answer(text) if in_form else text
     result = score(completion, row(), accuracy=accuracy, skew_aware=skew_aware, evidence=evidence)
     assert all(0 <= result[name] <= 1 for name in (*COMPONENTS, "total"))
-
-
-def test_the_task_names_every_reward_of_the_table():
-    assert Stocks.REWARDS == COMPONENTS

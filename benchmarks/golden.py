@@ -27,20 +27,16 @@ GROUPS = "--per_device_train_batch_size 8 --gradient_accumulation_steps 2 --num_
 
 def make_inputs(folder: Path) -> None:
     """The tiny models and prices of the tests."""
-    import importlib.util
-
     import numpy as np
     import pandas as pd
     import torch
 
-    spec = importlib.util.spec_from_file_location("shared_by_tests", HERE.parent / "tests" / "conftest.py")
-    tests = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tests)
-    tests.write_speaking_model(
-        folder / "stocks", tests.speaking_tokenizer(tests.SPOKEN.values()), tests.SPOKEN.values()
-    )
+    sys.path.insert(0, str(HERE.parent / "tests" / "helpers"))
+    from speaking_models import SPOKEN, speaking_tokenizer, write_speaking_model
+
+    write_speaking_model(folder / "stocks", speaking_tokenizer(SPOKEN.values()), SPOKEN.values())
     sums = [f"<think>\nIt adds up to {n}.\n</think>\n\nThe answer is \\boxed{{{n}}}." for n in range(10, 41)]
-    tests.write_speaking_model(folder / "reasoning", tests.speaking_tokenizer(sums), sums)
+    write_speaking_model(folder / "reasoning", speaking_tokenizer(sums), sums)
     torch.manual_seed(0)
     returns = 0.02 * np.random.default_rng(0).standard_t(4, 700)
     days = pd.date_range("2020-01-01", periods=700).strftime("%Y-%m-%d")

@@ -2,13 +2,10 @@
 
 import ast
 import re
-import sys
 import time
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from docs_shell import MARKS, ROOT, Block, Fault, Sandbox, blocks, commands, pages
 
 pytestmark = pytest.mark.slow

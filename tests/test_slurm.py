@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parent))
 from loopback_slurm import LoopbackSlurm, why_not
 
 pytestmark = pytest.mark.slow

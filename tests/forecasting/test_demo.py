@@ -9,12 +9,10 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from headless_chromium import chromium, why_not
+from speaking_models import speaking_tokenizer, write_speaking_model
 
 pytestmark = pytest.mark.slow
 
@@ -29,8 +27,6 @@ ANSWER = (
 @pytest.fixture(scope="module")
 def speaker(tmp_path_factory):
     """A model that gives one answer, with a line that is right, one that is not, an invented number, and a script."""
-    from conftest import speaking_tokenizer, write_speaking_model
-
     folder = tmp_path_factory.mktemp("speaker")
     write_speaking_model(folder, speaking_tokenizer([ANSWER]), [ANSWER])
     return str(folder)

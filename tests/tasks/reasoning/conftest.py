@@ -1,12 +1,8 @@
-"""Small files in the exact upstream schemas, and the rows that tests of this folder import."""
+"""Small files in the exact upstream schemas."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

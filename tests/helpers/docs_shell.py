@@ -27,7 +27,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SECONDS = 240  # for one block, on a busy machine
 OPEN = "stays open"  # run until it answers on its port
 MARKS = ("needs a GPU", "needs the Hub", "needs the network", "needs a cluster", "takes long", OPEN)
@@ -116,7 +116,7 @@ def commands(code: str) -> list[list[str]]:
 
 
 CLIENT = """#!{python} -IS
-# Hands a command to the server of tests/docs_shell.py and waits for its end.
+# Hands a command to the server of tests/helpers/docs_shell.py and waits for its end.
 import array, json, os, signal, socket, sys
 program, argv = os.path.basename(sys.argv[0]), sys.argv[1:]
 ours = program != "python" or argv[:1] == ["-m"] and argv[1].startswith("stonk_trainer.")
@@ -281,7 +281,7 @@ class Sandbox:
             self._check_install(rest[1:])
         else:
             raise Fault(f"{shlex.join(words)}\ncannot be checked without running it: take the mark away, or teach "
-                        "tests/docs_shell.py what to check of it")  # fmt: skip
+                        "tests/helpers/docs_shell.py what to check of it")  # fmt: skip
 
     def _check_stonk(self, argv: list[str]) -> None:
         if argv[:1] in (["sft"], ["grpo"]):

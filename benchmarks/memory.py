@@ -106,10 +106,11 @@ def measure(trainer_name: str, argv: list[str], found_at: str) -> None:
 def longest(args, tokenizer) -> tuple[int, int]:
     """Tokens of the longest prompt and of the longest completion that a run trains on."""
     from stonk_trainer import sft
+    from stonk_trainer.models import chat
 
     if args.trainer == "sft":
         rows = sft.whole_rows(args.task.sft_dataset("train"), tokenizer, args.train.max_length, "training")
-        prompts, lengths = sft.token_lengths(rows, tokenizer)
+        prompts, lengths = chat.token_lengths(rows, tokenizer)
         return int(prompts.max()), int((lengths - prompts).max())
     prompts = args.task.rl_dataset("train")["prompt"]
     if isinstance(prompts[0], str):

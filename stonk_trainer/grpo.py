@@ -14,7 +14,7 @@ from stonk_trainer.errors import UserError, exits_cleanly, explained
 from stonk_trainer.files import make_folder
 from stonk_trainer.recipe import load_recipe
 from stonk_trainer.task import ForecastTask
-from stonk_trainer.terminal import log, start_log
+from stonk_trainer.terminal import log
 
 if TYPE_CHECKING:
     from trl import GRPOConfig
@@ -28,13 +28,13 @@ def main(argv: list[str] | None = None) -> None:
 
     from transformers import set_seed
 
-    from stonk_trainer.models import loading
+    from stonk_trainer.models import chat, loading
     from stonk_trainer.training import callbacks, checkpoints, distributed, guards
     from stonk_trainer.training.grouped import SharedPrefixGRPOTrainer
     from stonk_trainer.training.milestone import Milestone
     from stonk_trainer.training.run_record import RunRecord
 
-    start_log()
+    args.start_log()
     distributed.patch_cpu_fsdp()
     set_seed(args.train.seed)
     source = args.model.model_name_or_path, args.train.output_dir, args.model.model_revision
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     trust = {"trust_remote_code": args.train.trust_remote_code}
     tokenizer = loading.load_tokenizer(loading.locate_model(*source, merge=False, **trust), source[2], **trust)
     task.check_tokenizer(tokenizer, source[0])
+    chat.check_rows(train, tokenizer, "training")
     check_batches(len(train), args.train)
     guards.check_optimisation(args.train)
     resumed = checkpoints.resume_point(args.train.resume_from_checkpoint, args.train.output_dir)

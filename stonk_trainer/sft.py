@@ -14,7 +14,7 @@ import numpy as np
 from stonk_trainer.errors import UserError, exits_cleanly, explained
 from stonk_trainer.files import make_folder
 from stonk_trainer.recipe import NEW_MODEL, load_recipe
-from stonk_trainer.terminal import log, start_log
+from stonk_trainer.terminal import log
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     from stonk_trainer.training import callbacks, checkpoints, distributed, guards, resumable
     from stonk_trainer.training.run_record import RunRecord
 
-    start_log()
+    args.start_log()
     distributed.patch_cpu_fsdp()
     set_seed(args.train.seed)
     train = task.sft_dataset("train")
@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> None:
         name = loading.write_new(lambda path: task.new_model(path, args.train.seed), folder / "new_model")
     source = name, folder, args.model.model_revision
     trust = {"trust_remote_code": args.train.trust_remote_code}
-    tokenizer = loading.load_tokenizer(loading.locate_model(*source, merge=False, **trust), source[2], **trust)
+    located, template = loading.locate_model(*source, merge=False, **trust), args.train.chat_template_path
+    tokenizer = loading.load_tokenizer(located, source[2], **trust, template=template)
+    args.train.chat_template_path = None  # the tokenizer has it now
     task.check_tokenizer(tokenizer, name)
     train = whole_rows(train, tokenizer, args.train.max_length, "training")
     validation = validation and whole_rows(validation, tokenizer, args.train.max_length, "validation")
@@ -78,9 +80,12 @@ def whole_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: in
     """The rows of at most `max_length` tokens; the others are dropped, with a count in the log.
 
     TRL would truncate them, and a truncated row teaches the model to stop early. Raises UserError when none is left,
-    and for rows without a token to learn from.
+    for rows that the chat template does not render as they were meant, and for rows without a token to learn from.
     """
-    prompt_lengths, lengths = token_lengths(rows, tokenizer)
+    from stonk_trainer.models import chat
+
+    chat.check_rows(rows, tokenizer, what)
+    prompt_lengths, lengths = chat.token_lengths(rows, tokenizer)
     empty = int((lengths <= prompt_lengths).sum())
     if empty:
         raise UserError(f"{empty} of {len(lengths)} {what} rows have no token to learn from: remove them from the data")
@@ -100,31 +105,6 @@ def whole_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: in
         shares = {name: tokens[sources == name].sum() / tokens.sum() for name in dict.fromkeys(sources.tolist())}
         log.info("shares of the tokens: %s", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     return rows
-
-
-def token_lengths(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens of each row's prompt, tokens of each row). Rows of tokens have no prompt; RL rows have no more."""
-    if "input_ids" in rows.column_names:
-        lengths = np.array([len(ids) for ids in rows["input_ids"]])
-        return np.zeros_like(lengths), lengths
-    if "completion" not in rows.column_names:
-        prompts = [ids for batch in rows.iter(1000) for ids in _prompt_ids(batch["prompt"], tokenizer)]
-        lengths = np.array([len(ids) for ids in prompts])
-        return lengths, lengths
-    prompt_lengths: list[int] = []
-    whole_lengths: list[int] = []
-    for batch in rows.iter(1000):
-        wholes = [prompt + completion for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True)]
-        whole_ids = tokenizer.apply_chat_template(wholes, return_dict=True)["input_ids"]
-        prompt_lengths += [len(ids) for ids in _prompt_ids(batch["prompt"], tokenizer)]
-        whole_lengths += [len(ids) for ids in whole_ids]
-    return np.array(prompt_lengths), np.array(whole_lengths)
-
-
-def _prompt_ids(prompts: list, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    if isinstance(prompts[0], str):
-        return tokenizer(prompts)["input_ids"]
-    return tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)["input_ids"]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from stonk_trainer.errors import UserError, exits_cleanly
 from stonk_trainer.files import make_folder, write_json
 from stonk_trainer.recipe import Arguments, load_recipe, task_class_of
 from stonk_trainer.task import Finding, ForecastTask, Task
-from stonk_trainer.terminal import log, start_log, with_progress
+from stonk_trainer.terminal import log, with_progress
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from stonk_trainer.evaluation import predictions, tables
 
-    start_log()
+    args.start_log()
     if run.audit_rows:
         return _audit_only(args)
     findings = _forecasts(args, "audit").audit() if run.audit else []

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.models import decoding, loading
+from stonk_trainer.models import chat, decoding, loading
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
@@ -53,6 +54,8 @@ class TransformersGenerator:
             self.model = AutoModelForCausalLM.from_pretrained(
                 path, **options, trust_remote_code=False, device_map={"": self.device}
             )
+        if self.model.dtype == torch.bfloat16 and loading.lacks_bfloat16():
+            self.model.half()
 
     def answers(self, prompts: Sequence[Messages], sampling: Sampling, seed: int | None = None) -> list[Answer]:
         """One answer to each prompt, generated together. seed: of the sampling; None: the random state as it is."""
@@ -82,30 +85,34 @@ class TransformersGenerator:
         if decoding.unsupported_reason(self.model) is None:
             rows = [[seed, number] for seed in seeds for number in range(count)]
             draws_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
-            to_text = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
+            before = [text for text in chat.prompts(prompts, self.tokenizer) for _ in range(count)]
             options["custom_generate"] = partial(
                 decoding.decode,
                 draws_BC=torch.from_numpy(draws_BC).to(self.device),
-                each_step=None if on_token is None else lambda tokens_BC: on_token(to_text(tokens_BC)),
+                each_step=None if on_token is None else lambda tokens_BC: on_token(self._texts(before, tokens_BC)),
             )
         set_seed(seeds[0] % 2**32)
         answers = self._generate([prompt for prompt in prompts for _ in range(count)], options)
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 
+    def _texts(self, before: Sequence[str], tokens_BC: torch.Tensor) -> list[str]:
+        texts = self.tokenizer.batch_decode(tokens_BC, skip_special_tokens=True)
+        return list(map(chat.whole_answer, before, texts))
+
     def _generate(self, prompts: Sequence[Messages], options: dict[str, Any]) -> list[Answer]:
         import torch
 
-        texts = self.tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
+        texts = chat.prompts(prompts, self.tokenizer)
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
+        stops = chat.stop_tokens(self.model.generation_config, self.tokenizer)
         with torch.inference_mode():
-            output_BL = self.model.generate(**inputs, **options)
-        ends = self.model.generation_config.eos_token_id
-        ends = set(ends if isinstance(ends, list) else [ends])
+            output_BL = self.model.generate(**inputs, **options, eos_token_id=stops)
+        ends = set(stops if isinstance(stops, list) else [stops])
         answers = []
-        for ids in output_BL[:, inputs["input_ids"].shape[1] :].tolist():
+        for prompt, ids in zip(texts, output_BL[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
             length = next((at + 1 for at, token in enumerate(ids) if token in ends), None)
             text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
-            answers.append(Answer(text, len(ids[:length]), length is not None))
+            answers.append(Answer(chat.whole_answer(prompt, text), len(ids[:length]), length is not None))
         return answers
 
 
@@ -130,19 +137,23 @@ class VLLMGenerator:
         """As `TransformersGenerator.answers`; each prompt has its own seed, derived from `seed`."""
         from vllm import SamplingParams
 
-        texts = self.tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
+        texts = chat.prompts(prompts, self.tokenizer)
         options = [
             SamplingParams(
                 max_tokens=sampling.max_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
+                stop_token_ids=[self.tokenizer.eos_token_id],
                 seed=None if seed is None else seed * 100_003 + number,
             )
             for number in range(len(texts))
         ]
         outputs = self.model.generate(texts, options, use_tqdm=False)
         first = [output.outputs[0] for output in outputs]
-        return [Answer(one.text, len(one.token_ids), one.finish_reason == "stop") for one in first]
+        return [
+            Answer(chat.whole_answer(prompt, one.text), len(one.token_ids), one.finish_reason == "stop")
+            for prompt, one in zip(texts, first, strict=True)
+        ]
 
 
 def load_generator(
@@ -161,6 +172,6 @@ def load_generator(
 
 def batches_by_length(prompts: Sequence[Messages], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:
     """Indices of the prompts in batches of `size` and of similar length, the longest first."""
-    texts = tokenizer.apply_chat_template(list(prompts), tokenize=False, add_generation_prompt=True)
+    texts = chat.prompts(prompts, tokenizer)
     order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
     return [order[start : start + size] for start in range(0, len(order), size)]

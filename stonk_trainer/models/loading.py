@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stonk_trainer.errors import UserError, explained, first_line, hub_error
-from stonk_trainer.files import whole
+from stonk_trainer.files import read_text, whole
+from stonk_trainer.models import chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
@@ -181,10 +182,13 @@ def _on_the_hub(name: str, revision: str) -> str:
     return name
 
 
-def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a located model, padding on the left as generation needs it.
+def load_tokenizer(
+    name: str, revision: str = "main", trust_remote_code: bool = False, template: str | None = None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a located model, padding on the left as generation needs it, its chat template settled.
 
-    Raises UserError when there is none, or it returns no tokens for a text.
+    template: a file with a chat template in place of the tokenizer's own. Raises UserError when there is no tokenizer,
+    it returns no tokens for a text, or the file cannot be read.
     """
     from transformers import AutoTokenizer
 
@@ -198,6 +202,9 @@ def load_tokenizer(name: str, revision: str = "main", trust_remote_code: bool = 
         raise UserError(f"model {name}: its tokenizer returns no tokens for a text: one of its files is missing")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if template:
+        tokenizer.chat_template = read_text(Path(template))
+    chat.settle(tokenizer)
     return tokenizer
 
 
@@ -207,27 +214,20 @@ def training_form(args: ModelConfig) -> dict:
     The trainers get the model's path, not the model: TRL's KL reference is the same path loaded again, or the same
     weights with LoRA switched off. TRL places 4-bit weights on each rank's own device.
     """
-    import torch
     from trl import get_peft_config, get_quantization_config
 
-    if args.load_in_4bit and not torch.accelerator.is_available():
-        log.warning("4-bit weights on a CPU work but are about ten times slower than bf16: --load_in_4bit false")
     return {"peft_config": get_peft_config(args), "quantization_config": get_quantization_config(args)}
 
 
-def slow_dtype(dtype: str | None) -> str | None:
-    """A warning about a dtype that this machine computes on a CPU without instructions for it; None if it is fine."""
+def lacks_bfloat16() -> bool:
+    """Whether this is a GPU that only emulates bfloat16: NVIDIA's before Ampere, such as a GTX 1080 Ti or a V100."""
     import torch
 
-    if dtype != "bfloat16" or torch.accelerator.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return None
-    return "this CPU has no instructions for bfloat16, which is ten times slower here or worse: --dtype float32"
+    return torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def loading_options(args: ModelConfig) -> dict:
     """`from_pretrained` arguments of a ModelConfig."""
-    if slow := slow_dtype(args.dtype):
-        log.warning(slow)
     return {"revision": args.model_revision, "dtype": args.dtype, "attn_implementation": args.attn_implementation}
 
 
@@ -289,8 +289,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     """Save model and tokenizer as a Hugging Face folder, whole or not at all."""
     model.config.name_or_path = str(folder)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    if model.generation_config.eos_token_id is None:
-        model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.eos_token_id = chat.stop_tokens(model.generation_config, tokenizer)
     with whole(folder, folder=True) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)

@@ -17,8 +17,7 @@ import torch
 
 from stonk_trainer import recipe
 from stonk_trainer.errors import UserError
-from stonk_trainer.models import loading
-from stonk_trainer.sft import token_lengths
+from stonk_trainer.models import chat, loading
 from stonk_trainer.terminal import log
 from stonk_trainer.training import checkpoints, guards, memory
 from stonk_trainer.training.run_record import record_of_model
@@ -76,10 +75,7 @@ def plan(run: Check) -> None:
         _tell(f"KL: {kl}; loss {train.loss_type}; advantages scaled by {train.scale_rewards}")
         _check_scaling(run)
     checkpoints.resume_point(train.resume_from_checkpoint, train.output_dir)  # says which, or why none
-    if model.load_in_4bit and not torch.cuda.is_available():
-        run.warnings.append("4-bit weights on a CPU are about ten times slower than bf16: --load_in_4bit false")
-    if slow := loading.slow_dtype(model.dtype):
-        run.warnings.append(slow)
+    run.warnings += args.notes
 
 
 def _check_scaling(run: Check) -> None:
@@ -119,7 +115,8 @@ def model(run: Check) -> None:
     located = loading.locate_model(
         args.model_name_or_path, run.args.train.output_dir, args.model_revision, merge=False, trust_remote_code=trust
     )
-    tokenizer = loading.load_tokenizer(located, args.model_revision, trust)
+    template = getattr(run.args.train, "chat_template_path", None)  # of stonk sft
+    tokenizer = loading.load_tokenizer(located, args.model_revision, trust, template)
     run.args.task.check_tokenizer(tokenizer, args.model_name_or_path)
     run.tokenizer = tokenizer
     try:
@@ -158,7 +155,7 @@ def lengths(run: Check) -> None:
     train, rows = run.args.train, run.rows["train"]
     some = rows.select(np.linspace(0, len(rows) - 1, MOST_ROWS).astype(int)) if len(rows) > MOST_ROWS else rows
     positions = getattr(run.config, "max_position_embeddings", None)
-    prompts_B, wholes_B = token_lengths(some, run.tokenizer)
+    prompts_B, wholes_B = chat.token_lengths(some, run.tokenizer)
     if run.args.trainer == "sft":
         limit = train.max_length or wholes_B.max()
         fits = wholes_B <= limit
@@ -191,6 +188,8 @@ def example(run: Check) -> None:
     if "train" not in run.rows:
         return _tell("not without the data")
     row = run.rows["train"][0]
+    if run.tokenizer is not None:
+        chat.check_rows(run.rows["train"], run.tokenizer, "training")
     if run.args.trainer == "grpo":
         _show_rewards(run, row)
     elif run.tokenizer is None:
@@ -333,14 +332,15 @@ def _disk(run: Check, phases: dict) -> None:
     saves = {"no": 0, "epoch": np.ceil(train.num_train_epochs)}.get(train.save_strategy, run.steps // max(every, 1))
     saves = int(saves) or int(train.save_strategy != "no")
     kept = min(saves, train.save_total_limit or saves)
-    need = (kept + (kept > 0)) * checkpoint + weights
+    model = memory.saved_bytes(run.config, run.args)
+    need = (kept + (kept > 0)) * checkpoint + model
     folder = Path(train.output_dir).absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     _tell(
-        f"disk: {kept} checkpoints of about {checkpoint / MIB:,.0f} MiB, one more while it is written, and the model: "
-        f"{need / GIB:.1f} GiB; {free / GIB:.1f} GiB are free"
+        f"disk: {kept} checkpoints of about {checkpoint / MIB:,.0f} MiB, one more while it is written, and "
+        f"{model / GIB:.1f} GiB of models: {need / GIB:.1f} GiB; {free / GIB:.1f} GiB are free"
     )
     if need > free:
         run.errors.append(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stonk_trainer.files import make_folder, write_whole
 from stonk_trainer.recipe.keys import SECRET
 from stonk_trainer.task import Task
+from stonk_trainer.terminal import log, start_log
 
 
 @dataclass
@@ -22,6 +23,13 @@ class Arguments:
     model: Any  # ModelConfig
     values: dict[str, Any]
     command: str
+    notes: list[str] = field(default_factory=list)  # what to know of the run on this machine
+
+    def start_log(self) -> None:
+        """Start the log, with the notes first."""
+        start_log()
+        for note in self.notes:
+            log.warning(note)
 
     def save(self, folder: str | Path) -> None:
         """Write `recipe.yaml`: the keys of file and flags under TRL's names, ready to be run again."""

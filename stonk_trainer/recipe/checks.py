@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -47,7 +48,12 @@ def check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
                 _check_range(key, value, "[0, inf)" if zero else RANGE_OF.get(key, "(-inf, inf)"))
     if args.trainer == "eval":
         _check_evaluation(args, given)
-        return
+    else:
+        _check_training(args, given, model_must_exist)
+    _check_packages(args)
+
+
+def _check_training(args: Arguments, given: set[str], model_must_exist: bool) -> None:
     if not args.train.output_dir or "output_dir" not in given:
         raise UserError("output_dir is missing: say where the run's files go with --out FOLDER")
     _check_model(args, model_must_exist)
@@ -188,6 +194,22 @@ def _check_reporting(names: list[str] | str | None) -> None:
         if name not in ("none", "all") and find_spec(REPORTERS.get(name, name)) is None:
             extra = f"pip install 'stonk-trainer[{REPORTERS[name]}]'" if name in REPORTERS else "it is not installed"
             raise UserError(f"report_to: {name}: {extra}; `none` keeps to the run's own files")
+
+
+def _check_packages(args: Arguments) -> None:
+    """Raise UserError for what is asked for and is not installed, before TRL says so in terms of the model."""
+    from importlib.util import find_spec
+
+    from transformers.utils import import_utils
+
+    number = re.fullmatch(r"flash_attention_([234])", args.model.attn_implementation or "")
+    if number and not getattr(import_utils, f"is_flash_attn_{number[1]}_available")(kernels_fallback_ok=True):
+        raise UserError(
+            f"attn_implementation: {number[0]} needs the package flash-attn and a GPU that it runs on: leave the key "
+            "out for PyTorch's own attention (sdpa)"
+        )
+    if getattr(args.train, "use_vllm", False) and find_spec("vllm") is None:
+        raise UserError("use_vllm: vLLM is not installed: pip install 'trl[vllm]', or leave the key out")
 
 
 def _check_weights(weights: list[float] | None, rewards: list[str]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.imports import ImportRules
+from stonk_trainer.recipe import machine
 from stonk_trainer.recipe.arguments import Arguments
 from stonk_trainer.recipe.checks import check, check_groups
 from stonk_trainer.recipe.keys import ALIASES, CHOICES, EXAMPLES, NEW_MODEL, REINFORCE, SECRET, EvalRun, GRPORun, SFTRun
@@ -63,13 +64,14 @@ def load_recipe(argv: list[str] | None, trainer: str, model_must_exist: bool = T
     if trainer == "grpo":
         implied |= _implied_in_rl(parser, values, given_as_flags)
         check_groups(parser, values | implied)
-    here = {} if "use_cpu" in values or _has_accelerator() else {"use_cpu": True}  # of this machine, not of the recipe
+    here = machine.settings(trainer, values)  # not saved either
     here |= {"ddp_find_unused_parameters": values.get("ddp_find_unused_parameters", False)}  # every parameter is used
     *parts, model = (build(values | implied | here, path, kind) for kind in _dataclasses(trainer))
     options, train = parts[0], parts[-1]
     task.model = None if model.model_name_or_path == NEW_MODEL else model.model_name_or_path
     task.max_completion_length = getattr(train, "max_completion_length", None)
-    args = Arguments(trainer, task, train, options, model, {"task": task_name, **values}, command)
+    notes = machine.notes(model, here)
+    args = Arguments(trainer, task, train, options, model, {"task": task_name, **values}, command, notes)
     check(args, given, model_must_exist)
     return args
 
@@ -245,9 +247,3 @@ def _check_implied(values: dict[str, Any], settings: dict[str, Any]) -> None:
             raise UserError(
                 f"{key}: {values[key]} does not go with this task, which needs {key}: {value}; leave it out"
             )
-
-
-def _has_accelerator() -> bool:
-    import torch
-
-    return torch.accelerator.is_available()

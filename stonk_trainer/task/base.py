@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from stonk_trainer import imports
 from stonk_trainer.errors import UserError
 from stonk_trainer.imports import ImportRules, Reward
+from stonk_trainer.models import chat
 from stonk_trainer.options import option
 from stonk_trainer.task.parts import CardResults, DataSummary, Pattern, Row
 
@@ -275,10 +276,5 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
     """Raise UserError unless the model's template renders a system message and a user's, with their text."""
     if tokenizer.chat_template is None:
         raise UserError(f"model {model} has no chat template: start from an instruct model, or add chat_template.jinja")
-    messages = [{"role": "system", "content": "A forecaster."}, {"role": "user", "content": "Up or down?"}]
-    try:
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    except Exception as error:  # whatever a template can do wrong
-        raise UserError(f"model {model}: its chat template cannot be used: {error}") from error
-    if any(message["content"] not in text for message in messages):
-        raise UserError(f"model {model}: its chat template leaves out what it is given: take the original's")
+    if problem := chat.template_problem(tokenizer):
+        raise UserError(f"model {model}: its chat template {problem}")

@@ -50,7 +50,8 @@ def empty_model(config: PretrainedConfig, args: Any, layers: int | None = None) 
 def with_lora(model: PreTrainedModel, args: Any) -> PreTrainedModel | PeftModel:
     """The model as it is trained: with LoRA where the recipe asks for it.
 
-    PEFT keeps adapters of a 16-bit model in fp32; TRL puts those of a quantised one into bf16.
+    PEFT keeps adapters of a 16-bit model in fp32; TRL puts those of a quantised one into bf16, where we
+    do not train in fp16.
     """
     if not args.use_peft:
         return model
@@ -59,7 +60,7 @@ def with_lora(model: PreTrainedModel, args: Any) -> PreTrainedModel | PeftModel:
 
     with init_empty_weights(include_buffers=True):
         model = get_peft_model(model, get_peft_config(args))
-    if args.load_in_4bit or args.load_in_8bit:
+    if (args.load_in_4bit or args.load_in_8bit) and args.dtype != "float16":
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.bfloat16)

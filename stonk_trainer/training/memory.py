@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -196,6 +197,22 @@ def weight_bytes(model: PreTrainedModel, args: Any) -> dict[str, int]:
             scale_bytes = nested if args.use_bnb_nested_quant else 4 * scales
             found["weights, 4 bit"] += math.ceil(parameter.numel() / 2) + table + scale_bytes
     return dict(found)
+
+
+def saved_bytes(config: PretrainedConfig, args: Any) -> int:
+    """What a run of the recipe `args` leaves as models: `best_model`, and with LoRA its adapter.
+
+    An adapter is merged into its base in bf16, whatever the base was loaded in; where the run starts from an adapter,
+    that one is merged first, into `merged_model`.
+    """
+    config, model = config.get_text_config(), args.model
+    whole = empty_model(config, model)
+    if not model.use_peft:
+        return sum(p.nbytes for p in whole.parameters())
+    merged = 2 * sum(p.numel() for p in whole.parameters())
+    adapter = sum(p.nbytes for p in with_lora(whole, model).parameters() if p.requires_grad)
+    starts_from_adapter = Path(model.model_name_or_path, "adapter_config.json").is_file()
+    return merged * (1 + starts_from_adapter) + adapter
 
 
 def optimiser_bytes(parameter: torch.Tensor, name: str) -> int:

@@ -21,6 +21,7 @@ from trl import GRPOTrainer, SFTTrainer
 from trl.trainer.utils import RepeatSampler
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.models import chat
 from stonk_trainer.task import Task, text_of
 from stonk_trainer.training import checkpoints
 from stonk_trainer.training.callbacks import CompletionCallback, RunCallback
@@ -33,6 +34,10 @@ class ResumableTrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if self.args.fp16:  # TRL puts LoRA over quantised weights into bf16, which loss scaling cannot handle
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.float()
         self._resumed: str | None = None
         self._inputs: dict[str, Any] = {}
         self.callback_handler.callbacks.insert(0, _Restore(self))  # before the callbacks whose state it brings back
@@ -219,6 +224,12 @@ class ScoredGRPOTrainer(ResumableTrainer, GRPOTrainer):
         super().__init__(*args, **kwargs)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        if not isinstance(prompts[0], str):  # an answer begins where the thought does, also if the prompt opened it
+            before = chat.prompts(prompts, self._tokenizer, **self.chat_template_kwargs)
+            completions = [
+                [{**message, "content": chat.whole_answer(prompt, message["content"])}, *others]
+                for prompt, (message, *others) in zip(before, completions, strict=True)
+            ]
         rewards_BF = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         read = zip(self._task.read(inputs, completions), map(text_of, completions), strict=True)
         records = gather_object([{**record, "completion": text} for record, text in read])  # in rank order, as TRL's

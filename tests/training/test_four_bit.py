@@ -44,3 +44,22 @@ def test_a_merged_model_is_the_trained_one_up_to_the_quantisation_of_its_base(
     assert apart < 2.5 * quantisation and apart < 0.2 * moved
     again = loading.merge_adapter(out / "best_adapter", tmp_path / "again")
     assert torch.equal(logits(load(again)), merged)
+
+
+def test_under_fp16_lora_over_4_bit_weights_trains_in_float32(wide_model_folder, tmp_path, tiny_tokenizer):
+    """Loss scaling cannot handle the bfloat16 that TRL puts it in, and an old GPU cannot compute it."""
+    from one_answer import OneAnswer
+
+    from stonk_trainer.recipe import load_recipe
+    from stonk_trainer.training.resumable import SupervisedTrainer
+
+    argv = [*WARMUP[1:], *FOUR_BIT, "--model", str(wide_model_folder), "--out", str(tmp_path), "--task"]
+    args = load_recipe([*argv, "one_answer:OneAnswer"], trainer="sft")
+    rows = OneAnswer.sft_dataset(args.task, "train")
+    for fp16, dtype in {False: torch.bfloat16, True: torch.float32}.items():
+        args.train.fp16 = fp16  # Accelerate does not do fp16 on a CPU: the run itself is not made here
+        trainer = SupervisedTrainer(
+            str(wide_model_folder), args.train, train_dataset=rows, eval_dataset=rows,
+            processing_class=tiny_tokenizer, **loading.training_form(args.model),
+        )  # fmt: skip
+        assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {dtype}

@@ -89,7 +89,7 @@ class Reasoning(Task):
     @classmethod
     def card_question(cls) -> tuple[list[dict[str, str]], int, str]:
         """The question that any model may be asked, under the system prompt of the task."""
-        from stonk_trainer.tasks.reasoning.sources import SYSTEM
+        from stonk_trainer.tasks.reasoning.chats import SYSTEM
 
         messages, _, note = super().card_question()
         return [{"role": "system", "content": SYSTEM}, *messages], 1024, note

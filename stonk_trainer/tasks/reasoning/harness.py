@@ -115,7 +115,7 @@ def measure(run: Benchmarks, path: str, tasks: TaskManager, name: str) -> dict[s
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     system = run.system_instruction
     if system == "reasoning":
-        from stonk_trainer.tasks.reasoning.sources import SYSTEM as system
+        from stonk_trainer.tasks.reasoning.chats import SYSTEM as system
     log.info("%s: %s", name, ", ".join(run.benchmarks))
     try:
         found = lm_eval.simple_evaluate(

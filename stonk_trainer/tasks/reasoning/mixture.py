@@ -23,7 +23,8 @@ import numpy as np
 from stonk_trainer.errors import UserError
 from stonk_trainer.task import DataSummary
 from stonk_trainer.tasks.reasoning import sources
-from stonk_trainer.tasks.reasoning.sources import SYSTEM, Part
+from stonk_trainer.tasks.reasoning.chats import with_instruction
+from stonk_trainer.tasks.reasoning.sources import Part
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -172,8 +173,7 @@ def rl_rows(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> 
 
 def _with_system_prompt(row: dict[str, Any]) -> dict[str, Any]:
     """The prompt asks for reasoning, also where upstream's own answer has none."""
-    rest = [message for message in row["prompt"] if message["role"] != "system"]
-    return {"prompt": [{"role": "system", "content": SYSTEM}, *rest]}
+    return {"prompt": with_instruction(row["prompt"])}
 
 
 def _mixed(parts: Sequence[Part], split: str, seed: int, limit: int | None) -> tuple[Dataset, DataSummary]:
@@ -261,5 +261,4 @@ def _fingerprint(part: Part, split: str, draw: tuple[int, int] | None) -> str:
 
 @cache
 def _code() -> str:
-    here = Path(__file__).parent
-    return "".join((here / file).read_text() for file in ("sources.py", "think_tags.py", "synthetic.py", "verify.py"))
+    return "".join(file.read_text() for file in sorted(Path(__file__).parent.glob("*.py")))

@@ -18,13 +18,9 @@ from typing import Any
 from stonk_trainer.errors import UserError, first_line, hub_error
 from stonk_trainer.files import iter_jsonl
 from stonk_trainer.tasks.reasoning import synthetic, think_tags
+from stonk_trainer.tasks.reasoning.chats import SYSTEM, chat_example
 from stonk_trainer.tasks.reasoning.verify import KINDS, boxed
 
-# The instruction wherever a model is to think before it answers.
-SYSTEM = (
-    "Think first, between <think> and </think>. Then answer. "
-    "If the question has one final result, state it as \\boxed{result}; of several choices, state the letter."
-)
 MODES = ("cot", "answer_only")
 # The natural sciences among MMLU's 57 subjects.
 SCIENCE = (
@@ -84,51 +80,24 @@ class Source:
 
 # ------------------------------------------------------------------------------------------------- chats
 
-_ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
-
-
-def chat_example(turns: Sequence[tuple[str, str]], mode: str) -> Row | str:
-    """The example of a conversation: all before its last answer is the prompt. turns: (role, text)."""
-    named = [(_ROLES[role], text) for role, text in turns if role in _ROLES and isinstance(text, str)]
-    if not named or len(named) < len(turns) or named[-1][0] != "assistant":
-        return "not a chat that ends with an answer"
-    if not any(role == "user" and text.strip() for role, text in named):
-        return "no question"
-    thought, answer = think_tags.split(named[-1][1])
-    if answer is None:
-        return "the thought is cut off"
-    if not answer:
-        return "no answer"
-    before = [{"role": role, "content": _without_thought(role, text)} for role, text in named[:-1]]
-    if thought:  # upstream's own system prompts describe tags that are not ours
-        before = [message for message in before if message["role"] != "system"]
-    if thought and mode == "cot":
-        before.insert(0, {"role": "system", "content": SYSTEM})
-        answer = think_tags.join(thought, answer)
-    return {"prompt": before, "completion": [{"role": "assistant", "content": answer}]}
-
-
-def _without_thought(role: str, text: str) -> str:
-    return (think_tags.split(text).answer or text) if role == "assistant" else text
-
 
 def _read_chat(row: Row, part: Part) -> Row | str:
     """Of `messages`, OpenThoughts' `conversations` or its `metadata` configuration, or two named columns."""
     if row.get("messages") is not None:
-        example = chat_example([(turn["role"], turn["content"]) for turn in row["messages"]], part.mode)
+        example = chat_example(row["messages"], part.mode)
         if isinstance(example, dict):  # `stonk sample` writes targets and verifiers too
             example |= {key: row[key] for key in ("target", "verifier") if isinstance(row.get(key), str)}
             if example.get("verifier", "") not in ("", *KINDS):
                 raise ValueError(f"verifier {row['verifier']} is not one of {', '.join(KINDS)}")
         return example
     if row.get("conversations") is not None:
-        turns = [(turn["from"], turn["value"]) for turn in row["conversations"]]
-    elif part.prompt_field and part.answer_field:
-        turns = [("user", row[part.prompt_field]), ("assistant", row[part.answer_field])]
+        return chat_example(row["conversations"], part.mode)
+    if part.prompt_field and part.answer_field:
+        question, answer = {"content": row[part.prompt_field]}, {"content": row[part.answer_field]}
     else:
-        solution = f"<think>{row['deepseek_reasoning']}</think>{row['deepseek_solution']}"
-        turns = [("user", row["problem"]), ("assistant", solution)]
-    return chat_example(turns, part.mode)
+        question = {"content": row["problem"]}
+        answer = {"content": row["deepseek_solution"], "thinking": row["deepseek_reasoning"]}
+    return chat_example([{"role": "user", **question}, {"role": "assistant", **answer}], part.mode)
 
 
 # ------------------------------------------------------------------------------------------------- checkable answers

@@ -1,6 +1,6 @@
 """Thought and answer of a text: `<think>…</think>` and what follows, in the tags of either upstream style.
 
-<think>…</think> answer                                                       R1, OpenThoughts3, Dolci
+<think>…</think> answer           (also <thinking>, <thought>, <reasoning>)   R1, OpenThoughts3, Dolci
 <|begin_of_thought|>…<|end_of_thought|> <|begin_of_solution|>…<|end_of_solution|>        OpenThoughts-114k
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_OPENS = re.compile(r"<think>|<\|begin_of_thought\|>")
-_CLOSES = re.compile(r"</think>|<\|end_of_thought\|>")
+_OPENS = re.compile(r"<(?:think|thinking|thought|reasoning)>|<\|begin_of_thought\|>")
+_CLOSES = re.compile(r"</(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>")
 _SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
 
 
@@ -43,6 +43,11 @@ def _solution(text: str) -> str | None:
     return _SOLUTION.sub("", text).strip()
 
 
+def has_tags(text: str) -> bool:
+    """Whether a tag for a thought is in the text."""
+    return bool(_OPENS.search(text) or _CLOSES.search(text))
+
+
 def join(thought: str, answer: str) -> str:
     """The form that models are trained on: the thought in tags, a blank line, the answer."""
     return f"<think>\n{thought.strip()}\n</think>\n\n{answer.strip()}"
@@ -54,4 +59,4 @@ def is_well_formed(text: str) -> bool:
     if body.count("<think>") != 1 or body.count("</think>") != 1 or not body.startswith("<think>"):
         return False
     thought, answer = split(body)
-    return bool(thought and answer and not (_OPENS.search(answer) or _CLOSES.search(answer)))
+    return bool(thought and answer and not has_tags(answer))

@@ -6,7 +6,7 @@ from upstream_rows import UPSTREAM
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.tasks.reasoning import Reasoning, ReasoningArguments
-from stonk_trainer.tasks.reasoning.sources import SYSTEM
+from stonk_trainer.tasks.reasoning.chats import SYSTEM
 
 
 def chats(count, start=0):

@@ -3,7 +3,8 @@ from datasets import Dataset
 from upstream_rows import OLD_THOUGHT, THOUGHT, UPSTREAM
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.tasks.reasoning.sources import SCIENCE, SYSTEM, Part, examples, local_files
+from stonk_trainer.tasks.reasoning.chats import SYSTEM
+from stonk_trainer.tasks.reasoning.sources import SCIENCE, Part, examples, local_files
 from stonk_trainer.tasks.reasoning.verify import is_correct
 
 
@@ -91,7 +92,7 @@ def test_a_row_without_a_whole_answer_is_left_out_and_says_why(answer, why, writ
 
 def test_a_chat_must_end_with_an_answer(write_jsonl):
     rows = [UPSTREAM["chat"], {"messages": [{"role": "user", "content": "Hi"}]}]
-    assert read("chat", write_jsonl("rows.jsonl", rows))[1]["dropped"] == "not a chat that ends with an answer"
+    assert read("chat", write_jsonl("rows.jsonl", rows))[1]["dropped"] == "the chat does not end with an answer"
 
 
 def test_science_is_a_list_of_subjects_and_a_blank_subject_is_an_error(write_jsonl):

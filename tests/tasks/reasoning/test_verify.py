@@ -170,6 +170,6 @@ def test_an_unknown_verifier_is_an_error():
     ],
 )
 def test_hostile_text_costs_no_time(text):
-    started = time.perf_counter()
+    started = time.process_time()
     assert not is_correct(text, "42", "math") and not is_correct(text, "A", "choice")
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from chat_styles import ASSISTANT, OF_ASSISTANT, OPENED, REFUSED, STYLES, TURNS, write_style
 from datasets import Dataset
+from real_tokenizers import NAMES, folder_of
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import chat
@@ -56,6 +57,14 @@ def test_a_row_is_rendered_whole_or_refused_with_the_reason(model_of_style, styl
         whole = tokenizer.apply_chat_template(PROMPT + rows_of(ANSWER)[0]["completion"], tokenize=False)
         assert all(text in whole for text in ("You forecast.", "It was a weak week.", "Prediction: DOWN"))
     chat.check_rows(rows_of(), tokenizer, "training")  # a prompt is all that RL renders
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_real_template_renders_a_row_whole(name):
+    if not folder_of(name).is_dir():
+        pytest.skip("not fetched: python tests/helpers/real_tokenizers.py")
+    for rows in (rows_of(ANSWER), rows_of("It falls."), rows_of()):
+        chat.check_rows(rows, load_tokenizer(str(folder_of(name))), "training")
 
 
 def test_what_was_settled_is_saved_with_the_tokenizer(model_of_style, tmp_path):

@@ -1,9 +1,12 @@
 """A warm-up with each style of chat template: the model gives a readable answer that ends by itself, or is refused."""
 
+import json
+
 import pytest
 from chat_styles import REFUSED, STYLES, write_style
 from one_answer import ANSWER, PROMPT
-from real_tokenizers import NAMES, fetch
+from real_tokenizers import NAMES, folder_of
+from speaking_models import speaking_tokenizer, write_speaking_model
 
 from stonk_trainer.models.generation import Sampling, TransformersGenerator
 from stonk_trainer.models.loading import load_tokenizer
@@ -12,20 +15,20 @@ from stonk_trainer.tasks.stocks.answer import parse
 pytestmark = pytest.mark.slow
 WARMUP = (
     "--task one_answer:OneAnswer --max_steps 40 --learning_rate 1e-2 --lr_scheduler_type linear --warmup_steps 4 "
-    "--per_device_train_batch_size 4 --use_peft false --dtype float32 --bf16 false --eval_strategy no "
+    "--per_device_train_batch_size 2 --use_peft false --dtype float32 --bf16 false --eval_strategy no "
     "--save_strategy no --report_to none --gradient_checkpointing false"
 ).split()
 
 
-def new_model(folder, tokenizer):
-    """A random two-layer Qwen2 for a tokenizer."""
+def new_model(folder, tokenizer, kind="qwen2"):
+    """A random two-layer model for a tokenizer. kind: Transformers' type of it, which chooses the tokenizer's class."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
     heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4}
-    config = Qwen2Config(vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, **heads)
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "initializer_range": 0.1, "vocab_size": len(tokenizer)}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **heads)).save_pretrained(folder)
 
 
 def warmed_up(stonk, folder, out):
@@ -60,10 +63,23 @@ def test_a_warmup_with_a_style_of_template_teaches_its_answer_or_is_refused(
 def test_a_warmup_with_a_real_tokenizer_teaches_its_answer(stonk, tmp_path, name):
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(fetch(name))
-    except OSError as error:
-        pytest.skip(f"no tokenizer of {name}: {error}")
+    if not folder_of(name).is_dir():
+        pytest.skip("not fetched: python tests/helpers/real_tokenizers.py")
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(name))
     tokenizer.save_pretrained(tmp_path / "model")
-    new_model(tmp_path / "model", tokenizer)
+    new_model(tmp_path / "model", tokenizer, "llama" if name.startswith("llama") else "qwen2")
     judge(*warmed_up(stonk, tmp_path / "model", tmp_path / "run"))
+
+
+def test_in_rl_a_thought_that_the_prompt_opened_is_judged_as_opened(stonk, tmp_path):
+    """The model goes on where the prompt stopped; a thought that never ends is no answer."""
+    ends, never = "up it goes\n</think>\nPrediction: UP\nConfidence: 60%", "up it goes\nPrediction: UP\nConfidence: 60%"
+    tokenizer = speaking_tokenizer([ends, never])
+    write_speaking_model(tmp_path / "model", tokenizer, [ends, never])
+    write_style(tokenizer, "strips the thought", tmp_path / "model")
+    flags = ["--model", tmp_path / "model", "--out", tmp_path / "run", "--max_steps", "2", "--max_eval_samples", "4"]
+    flags += ["--max_train_samples", "8", "--max_completion_length", "6", "--dtype", "float32"]
+    stonk("grpo", "--config", "stocks/demo/stage1", *flags)
+    lines = list(map(json.loads, (tmp_path / "run/training_log.jsonl").read_text().splitlines()))
+    answers = {line["completion"]: line["direction"] for line in lines}
+    assert answers == {f"<think>\n{ends}": "UP", f"<think>\n{never}": None}

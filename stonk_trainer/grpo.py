@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     trust = {"trust_remote_code": args.train.trust_remote_code}
     tokenizer = loading.load_tokenizer(loading.locate_model(*source, merge=False, **trust), source[2], **trust)
     task.check_tokenizer(tokenizer, source[0])
-    chat.check_rows(train, tokenizer, "training")
+    train = chat.rendered_whole(train, tokenizer, "training")
+    validation = validation and chat.rendered_whole(validation, tokenizer, "validation")
     check_batches(len(train), args.train)
     guards.check_optimisation(args.train)
     resumed = checkpoints.resume_point(args.train.resume_from_checkpoint, args.train.output_dir)

@@ -79,12 +79,12 @@ def main(argv: list[str] | None = None) -> None:
 def whole_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, what: str) -> Dataset:
     """The rows of at most `max_length` tokens; the others are dropped, with a count in the log.
 
-    TRL would truncate them, and a truncated row teaches the model to stop early. Raises UserError when none is left,
-    for rows that the chat template does not render as they were meant, and for rows without a token to learn from.
+    TRL would truncate them, and a truncated row teaches the model to stop early. So are rows that the chat template
+    does not render as they were meant. Raises UserError when none is left, and for rows without a token to learn from.
     """
     from stonk_trainer.models import chat
 
-    chat.check_rows(rows, tokenizer, what)
+    rows = chat.rendered_whole(rows, tokenizer, what)
     prompt_lengths, lengths = chat.token_lengths(rows, tokenizer)
     empty = int((lengths <= prompt_lengths).sum())
     if empty:

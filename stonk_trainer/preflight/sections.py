@@ -131,12 +131,14 @@ def model(run: Check) -> None:
 
 
 def data(run: Check) -> None:
-    """Rows of each split; the task says itself what it leaves out and why."""
+    """Rows of each split; the task, and the model's chat template, say what they leave out and why."""
     task = run.args.task
     rows = task.sft_dataset if run.args.trainer == "sft" else task.rl_dataset
     splits = ["train"] + ["validation"] * (run.args.train.eval_strategy != "no")
     for split in splits:
         run.rows[split] = rows(split)
+        if run.tokenizer is not None:
+            run.rows[split] = chat.rendered_whole(run.rows[split], run.tokenizer, split)
         _tell(f"{split}: {len(run.rows[split]):,} rows")
     trained = record_of_model(run.args.model.model_name_or_path).get("data", {}).get("train") or {}
     held_out = task.data.get("validation")
@@ -188,8 +190,6 @@ def example(run: Check) -> None:
     if "train" not in run.rows:
         return _tell("not without the data")
     row = run.rows["train"][0]
-    if run.tokenizer is not None:
-        chat.check_rows(run.rows["train"], run.tokenizer, "training")
     if run.args.trainer == "grpo":
         _show_rewards(run, row)
     elif run.tokenizer is None:

@@ -205,8 +205,8 @@ def _check_packages(args: Arguments) -> None:
     number = re.fullmatch(r"flash_attention_([234])", args.model.attn_implementation or "")
     if number and not getattr(import_utils, f"is_flash_attn_{number[1]}_available")(kernels_fallback_ok=True):
         raise UserError(
-            f"attn_implementation: {number[0]} needs the package flash-attn and a GPU that it runs on: leave the key "
-            "out for PyTorch's own attention (sdpa)"
+            f"attn_implementation: {number[0]} needs a package that is not installed, or a GPU that it runs on: leave "
+            "the key out for PyTorch's own attention (sdpa)"
         )
     if getattr(args.train, "use_vllm", False) and find_spec("vllm") is None:
         raise UserError("use_vllm: vLLM is not installed: pip install 'trl[vllm]', or leave the key out")

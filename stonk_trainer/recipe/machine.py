@@ -24,12 +24,15 @@ def settings(trainer: str, values: Mapping[str, Any]) -> dict[str, Any]:
         here["use_cpu"] = True
     if values.get("use_cpu") or not lacks_bfloat16():
         return here
-    trains, mixed = trainer != "eval", values.get("bf16", not values.get("fp16"))  # TRL's default
-    half = values.get("dtype") == "bfloat16"
+    trains, mixed = trainer != "eval", values.get("bf16")
+    mixed = not values.get("fp16") if mixed is None else mixed  # as TRL reads it
+    half = values.get("dtype") == "bfloat16" or trains and values.get("dtype") == "auto"
     if half:
         here["dtype"] = "float16" if values.get("use_peft") or not trains else "float32"
     if trains and (half or mixed):
         here |= {"bf16": False, "fp16": True}
+    if values.get("bf16_full_eval"):
+        here |= {"bf16_full_eval": False, "fp16_full_eval": True}
     return here
 
 

@@ -277,4 +277,4 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
     if tokenizer.chat_template is None:
         raise UserError(f"model {model} has no chat template: start from an instruct model, or add chat_template.jinja")
     if problem := chat.template_problem(tokenizer):
-        raise UserError(f"model {model}: its chat template {problem}")
+        raise UserError(f"model {model}: {problem}")

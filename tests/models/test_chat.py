@@ -11,7 +11,7 @@ from real_tokenizers import NAMES, folder_of
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import chat
 from stonk_trainer.models.generation import Sampling, TransformersGenerator
-from stonk_trainer.models.loading import load_tokenizer
+from stonk_trainer.models.loading import load_tokenizer, save_model
 
 PROMPT = [{"role": "system", "content": "You forecast."}, {"role": "user", "content": "Close: $4. Will it rise?"}]
 ANSWER = "<think>\nIt was a weak week.\n</think>\nPrediction: DOWN"
@@ -42,7 +42,7 @@ def rows_of(answer=None, prompt=PROMPT):
 
 def why_refused(rows, tokenizer):
     with pytest.raises(UserError) as error:
-        chat.check_rows(rows, tokenizer, "training")
+        chat.rendered_whole(rows, tokenizer, "training")
     return str(error.value)
 
 
@@ -53,10 +53,10 @@ def test_a_row_is_rendered_whole_or_refused_with_the_reason(model_of_style, styl
         assert REFUSED[style] in why_refused(rows_of(ANSWER), tokenizer)
         assert "(2 of 2 training rows)" in why_refused(rows_of(ANSWER), tokenizer)
     else:
-        chat.check_rows(rows_of(ANSWER), tokenizer, "training")
+        chat.rendered_whole(rows_of(ANSWER), tokenizer, "training")
         whole = tokenizer.apply_chat_template(PROMPT + rows_of(ANSWER)[0]["completion"], tokenize=False)
         assert all(text in whole for text in ("You forecast.", "It was a weak week.", "Prediction: DOWN"))
-    chat.check_rows(rows_of(), tokenizer, "training")  # a prompt is all that RL renders
+    chat.rendered_whole(rows_of(), tokenizer, "training")  # a prompt is all that RL renders
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,7 +64,7 @@ def test_a_real_template_renders_a_row_whole(name):
     if not folder_of(name).is_dir():
         pytest.skip("not fetched: python tests/helpers/real_tokenizers.py")
     for rows in (rows_of(ANSWER), rows_of("It falls."), rows_of()):
-        chat.check_rows(rows, load_tokenizer(str(folder_of(name))), "training")
+        chat.rendered_whole(rows, load_tokenizer(str(folder_of(name))), "training")
 
 
 def test_what_was_settled_is_saved_with_the_tokenizer(model_of_style, tmp_path):
@@ -81,7 +81,7 @@ def test_what_was_settled_is_saved_with_the_tokenizer(model_of_style, tmp_path):
 def test_a_template_of_a_file_takes_the_place_of_the_models(model_of_style, tmp_path):
     (tmp_path / "keeps.jinja").write_text(STYLES["wraps the thought again"])
     folder = str(model_of_style("strips the thought"))
-    chat.check_rows(rows_of(ANSWER), load_tokenizer(folder, template=str(tmp_path / "keeps.jinja")), "training")
+    chat.rendered_whole(rows_of(ANSWER), load_tokenizer(folder, template=str(tmp_path / "keeps.jinja")), "training")
     with pytest.raises(UserError, match="none.jinja"):
         load_tokenizer(folder, template=str(tmp_path / "none.jinja"))
 
@@ -92,10 +92,10 @@ def test_a_template_of_a_file_takes_the_place_of_the_models(model_of_style, tmp_
         "text before": (TURNS.replace("\n{{ m.c", "\n{% if m.role == 'assistant' %}final: {% endif %}{{ m.c")
                         + ASSISTANT, ANSWER, "puts 'final:' between a prompt and its answer"),
         "an empty thought before": (OF_ASSISTANT % "<think>\n\n</think>\n\n{{ m.content }}" + ASSISTANT, ANSWER,
-                                    "puts '<think></think>' between a prompt and its answer"),
+                                    "puts '<think>\\n\\n</think>' between a prompt and its answer"),
         "changed": (OF_ASSISTANT % "{{ m.content | upper }}" + ASSISTANT, ANSWER, "changes the text of an answer"),
         "another prompt": (OF_ASSISTANT % "{{ m.content }}" + OPENED, "It falls.",
-                           "assistant\\n<think>', which is not there before an answer"),
+                           "leaves '<think>' of a prompt out when an answer follows"),
         "text as an end": (TURNS.replace("<|im_end|>", "[END]") + ASSISTANT, ANSWER,
                            "ends an answer with '[END]', which is not a stop token"),
         "half an end": (TURNS.replace("<|im_end|>", "<|im_end|>!") + ASSISTANT, ANSWER, "which is not a stop token"),
@@ -110,16 +110,83 @@ def test_an_answer_without_a_thought_may_get_an_empty_one(tokenizer):
     for template in (OF_ASSISTANT % "<think>\n\n</think>\n\n{{ m.content }}" + ASSISTANT,
                      OF_ASSISTANT % "<think>\n\n</think>\n\n{{ m.content }}" + OPENED):  # fmt: skip
         tokenizer.chat_template = template
-        chat.check_rows(rows_of("It falls."), tokenizer, "training")
+        chat.rendered_whole(rows_of("It falls."), tokenizer, "training")
 
 
 def test_a_prompt_that_loses_a_message_or_ends_the_thought_is_refused(tokenizer):
     tokenizer.chat_template = "{{ messages[-1].content[:8] }}" + ASSISTANT
-    assert "leaves out the system message" in why_refused(rows_of(), tokenizer)
+    assert "leaves out the system and the user message" in why_refused(rows_of(), tokenizer)
     assert "leaves out the user message" in why_refused(rows_of(prompt=PROMPT[1:]), tokenizer)
     tokenizer.chat_template = TURNS + ASSISTANT + "{% if add_generation_prompt %}<think>\n\n</think>\n{% endif %}"
     assert "ends the thought in the prompt" in why_refused(rows_of(), tokenizer)
     assert "ends the thought in the prompt" in why_refused(rows_of(ANSWER), tokenizer)
+
+
+def test_a_row_that_is_at_fault_itself_is_left_out_and_counted(tokenizer, caplog):
+    def kept(*answers, prompt=PROMPT):
+        rows = [{"prompt": prompt, "completion": [{"role": "assistant", "content": text}]} for text in answers]
+        return [row["completion"][0]["content"] for row in chat.rendered_whole(Dataset.from_list(rows), tokenizer, "x")]
+
+    caplog.set_level("WARNING", logger="stonk_trainer")
+    assert kept(ANSWER, "It falls.<|im_end|>No.", "It falls.") == [ANSWER, "It falls."]
+    assert "left out: 1 of 3 x rows: an answer is empty, or has the end token <|im_end|> in its text" in caplog.text
+    assert kept(ANSWER, "<think>\nHm.", "It falls.") == [ANSWER, "It falls."]
+    assert "1 of 3 x rows: an answer does not end its thought" in caplog.text
+    tokenizer.chat_template = OF_ASSISTANT % "<think>\n{{ m.content.replace('<think>\n', '') }}" + OPENED
+    assert "that which the prompt opened" in why_refused(rows_of("It falls."), tokenizer)  # learnt inside the thought
+    assert kept(ANSWER, ANSWER) == [ANSWER, ANSWER]
+
+
+def test_thoughts_that_are_all_lost_are_the_templates_fault(tokenizer):
+    """Rows without a thought do not save a run whose thoughts are gone."""
+    tokenizer.chat_template = OF_ASSISTANT % "{{ m.content.split('</think>')[-1] }}" + ASSISTANT
+    rows = [{"prompt": PROMPT, "completion": [{"role": "assistant", "content": t}]} for t in (ANSWER, "Up.", "Down.")]
+    assert "drops the thought of an answer" in why_refused(Dataset.from_list(rows), tokenizer)
+    chat.rendered_whole(Dataset.from_list(rows[1:]), tokenizer, "training")
+    tokenizer.chat_template = OF_ASSISTANT % "{{ m.content.replace('think>', 'thought>') }}" + ASSISTANT
+    assert "changes the tags of the thought" in why_refused(rows_of(ANSWER), tokenizer)
+
+
+def test_a_template_that_cannot_render_a_row_says_so(tokenizer):
+    tokenizer.chat_template = "{% if messages[-1].role == 'assistant' %}{{ raise_exception('no answers') }}{% endif %}"
+    tokenizer.chat_template += TURNS + ASSISTANT
+    chat.settle(tokenizer)
+    chat.rendered_whole(rows_of(), tokenizer, "training")  # RL renders none
+    assert "cannot render it: no answers" in why_refused(rows_of(ANSWER), tokenizer)
+    parts = [{"role": "user", "content": None}]
+    assert "the content of a message is not text" in why_refused(rows_of(prompt=parts), tokenizer)
+
+
+def test_remedies_are_combined_and_judged_on_the_row_too(tokenizer):
+    no_system, switched = (STYLES[name] for name in ("has no system role", "thinks when it is switched on"))
+    both = no_system.split(TURNS)[0] + switched
+    last_only = (  # as Mistral's: the system message stands before the last message, if that is the user's
+        "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n"
+        "{% if loop.last and m.role == 'user' and messages[0].role == 'system' %}{{ messages[0].content }}\n{% endif %}"
+        "{{ m.content }}<|im_end|>\n"
+        "{% endfor %}" + ASSISTANT
+    )
+    for template in (both, last_only, {"default": no_system, "tools": "{{ tools }}"}):
+        tokenizer.chat_template = template
+        chat.settle(tokenizer)
+        chat.rendered_whole(rows_of(ANSWER), tokenizer, "training")
+
+
+def test_the_end_of_a_turn_is_its_last_token_unless_the_tokenizers_is_there(tokenizer):
+    for end, expected in {
+        "<|im_end|><|endoftext|>": "<|im_end|>",
+        "<|im_start|><|endoftext|>": "<|endoftext|>",
+    }.items():
+        tokenizer.chat_template, tokenizer.eos_token = TURNS.replace("<|im_end|>", end) + ASSISTANT, "<|im_end|>"
+        chat.settle(tokenizer)
+        assert tokenizer.eos_token == expected
+
+
+def test_a_short_message_is_not_found_inside_a_long_one(tokenizer):
+    turns = [{"role": "user", "content": "Why"}, {"role": "assistant", "content": "So."}]
+    turns.append({"role": "user", "content": "Why not?"})
+    tokenizer.chat_template = TURNS.replace("messages %}", "messages[1:] %}") + ASSISTANT
+    assert "leaves out the user message" in why_refused(rows_of(prompt=turns), tokenizer)
 
 
 def test_a_models_answer_has_the_tag_that_its_prompt_opened(model_of_style):
@@ -146,3 +213,14 @@ def test_generation_stops_at_the_end_that_the_template_writes(model_of_style):
     assert chat.stop_tokens(GenerationConfig(eos_token_id=other), tokenizer) == [other, end]
     assert chat.stop_tokens(GenerationConfig(eos_token_id=[end]), tokenizer) == end
     assert chat.stop_tokens(GenerationConfig(), tokenizer) == end
+
+
+def test_a_saved_model_stops_at_the_tokenizers_end_too(model_of_style, tmp_path):
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    folder = model_of_style("ends a turn with another token")
+    tokenizer = load_tokenizer(str(folder))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.generation_config.eos_token_id = other = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    save_model(model, tokenizer, tmp_path / "saved")
+    assert GenerationConfig.from_pretrained(tmp_path / "saved").eos_token_id == [other, tokenizer.eos_token_id]

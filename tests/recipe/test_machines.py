@@ -30,6 +30,7 @@ def settings(trainer, recipe, *flags):
         ("grpo", "stocks/demo/stage1", ["--model", "org/m"], "float16", ["fp16"]),  # LoRA; bf16 was false
         ("grpo", "r1/grpo", [], "float32", ["fp16"]),  # all weights: loss scaling needs float32
         ("grpo", "stocks/demo/stage1", ["--model", "org/m", "--dtype", "float32"], "float32", []),
+        ("grpo", "stocks/demo/stage1", ["--model", "org/m", "--dtype", "auto"], "float16", ["fp16"]),
         ("sft", "btc/demo/sft", ["--model", "org/m"], "float32", []),
         ("eval", "stocks/eval", ["--models", "org/m"], "float16", []),
     ],
@@ -37,7 +38,7 @@ def settings(trainer, recipe, *flags):
 def test_a_gpu_without_bfloat16_trains_in_fp16(gtx_1080_ti, trainer, recipe, flags, dtype, precision):
     *here, saved = settings(trainer, recipe, *flags)
     assert here == [dtype, precision]
-    assert saved == ("float32" if "float32" in flags or "btc" in recipe else "bfloat16")  # another machine has it
+    assert saved == (flags[-1] if "--dtype" in flags else "float32" if "btc" in recipe else "bfloat16")
 
 
 def test_the_fallback_is_said_once_and_4_bit_weights_are_computed_in_float16(gtx_1080_ti):
@@ -58,8 +59,8 @@ def test_a_gpu_with_bfloat16_keeps_it(gtx_1080_ti, monkeypatch):
     ("flags", "reason"),
     [
         (["--use_vllm", "true", "--load_in_4bit", "false"], "use_vllm: vLLM is not installed"),
-        (["--attn_implementation", "flash_attention_2"], "flash_attention_2 needs the package flash-attn"),
-        (["--attn_implementation", "flash_attention_3"], "flash_attention_3 needs the package flash-attn"),
+        (["--attn_implementation", "flash_attention_2"], "flash_attention_2 needs a package"),
+        (["--attn_implementation", "flash_attention_3"], "flash_attention_3 needs a package"),
     ],
 )
 def test_a_package_that_is_not_installed_is_named_once(refused, tiny_model_folder, command, flags, reason):

@@ -1,6 +1,7 @@
 """A warm-up with each style of chat template: the model gives a readable answer that ends by itself, or is refused."""
 
 import json
+import shutil
 
 import pytest
 from chat_styles import REFUSED, STYLES, write_style
@@ -69,6 +70,17 @@ def test_a_warmup_with_a_real_tokenizer_teaches_its_answer(stonk, tmp_path, name
     tokenizer.save_pretrained(tmp_path / "model")
     new_model(tmp_path / "model", tokenizer, "llama" if name.startswith("llama") else "qwen2")
     judge(*warmed_up(stonk, tmp_path / "model", tmp_path / "run"))
+
+
+@pytest.mark.parametrize("command", ["check", "grpo", "sft"])
+def test_prompts_that_a_template_cuts_are_refused(refused, tiny_model_folder, tiny_tokenizer, tmp_path, command):
+    shutil.copytree(tiny_model_folder, tmp_path / "model")
+    write_style(tiny_tokenizer, "plain", tmp_path / "model")
+    (tmp_path / "model/chat_template.jinja").write_text(STYLES["plain"].replace("m.content", "m.content[:200]"))
+    flags = ["--model", tmp_path / "model", "--out", tmp_path / "run", "--max_train_samples", "8"]
+    recipe = "stocks/demo/warmup" if command == "sft" else "stocks/demo/stage1"
+    assert "leaves out the user message of a prompt, or a part" in refused(command, "--config", recipe, *flags)
+    assert not (tmp_path / "run").exists()
 
 
 def test_in_rl_a_thought_that_the_prompt_opened_is_judged_as_opened(stonk, tmp_path):

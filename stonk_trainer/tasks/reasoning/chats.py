@@ -12,37 +12,43 @@ SYSTEM = (
     "Think first, between <think> and </think>. Then answer. "
     "If the question has one final result, state it as \\boxed{result}; of several choices, state the letter."
 )
-_ROLES = {"human": "user", "gpt": "assistant", "developer": "system"}
-_READ = ("system", "user", "assistant")
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thinking_content", "thought", "chain_of_thought")
+_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant"}
+_ROLES |= {name: name for name in ("system", "user", "assistant")} | {"developer": "system"}
+# Fields, and types of parts, that hold a thought; in that order, since some exports give it twice.
+THOUGHTS = (
+    "reasoning_content", "reasoning", "thinking", "thinking_content", "thought", "thoughts", "chain_of_thought", "cot",
+    "analysis", "reasoning_text", "reasoning_details",
+)  # fmt: skip
+_TEXTS = ("text", "input_text", "output_text")
+
+
+class Unreadable(Exception):
+    """Why a chat gives no example, in words."""
 
 
 def chat_example(messages: Sequence[Mapping[str, Any]], mode: str) -> dict[str, Any] | str:
     """The example of a conversation, or why it has none: all before its last answer is the prompt.
 
     messages: with `role` and `content`, or `from` and `value`. Content is text or a list of parts; a thought is inside
-    it in tags, a part, or a field of its own. mode: with the thought (cot) or without (answer_only).
+    it in tags, a part, a message of its own (`channel: analysis`) or a field. mode: with the thought (cot) or without
+    (answer_only).
     """
-    turns = []
-    for message in messages:
-        turn = _turn(message)
-        if isinstance(turn, str):
-            return turn
-        turns.append(turn)
-    if not turns or turns[-1][0] != "assistant":
-        return "the chat does not end with an answer"
-    if not any(role == "user" and text.strip() for role, text in turns):
-        return "no question"
-    thought, answer = think_tags.split(turns[-1][1])
-    if answer is None:
-        return "the thought is cut off"
+    try:
+        turns = _turns(messages)
+        if not turns or turns[-1][0] != "assistant":
+            return "the chat does not end with an answer"
+        if not any(role == "user" and text.strip() for role, _, text in turns):
+            return "no question"
+    except Unreadable as reason:
+        return str(reason)
+    _, thought, answer = turns[-1]
     if not answer:
         return "no answer"
-    before = [{"role": role, "content": _without_thought(role, text)} for role, text in turns[:-1]]
+    before = [{"role": role, "content": text} for role, _, text in turns[:-1]]
     if thought and mode == "cot":
         answer = think_tags.join(thought, answer)
-    if thought:
-        before = with_instruction(before, thinks=mode == "cot")
+    if thought or [role for role, _, _ in turns].count("system") > 1:
+        before = with_instruction(before, thinks=bool(thought) and mode == "cot")
     return {"prompt": before, "completion": [{"role": "assistant", "content": answer}]}
 
 
@@ -58,29 +64,77 @@ def with_instruction(messages: Sequence[Mapping[str, str]], thinks: bool = True)
     return [*system, *(dict(message) for message in messages if message["role"] != "system")]
 
 
-def _turn(message: Mapping[str, Any]) -> tuple[str, str] | str:
-    """(role, text with its thought in tags) of a message, or why it cannot be read."""
-    role = message["from"] if "from" in message else message["role"]
-    role = _ROLES.get(role, role)
-    if role not in _READ:
-        return f"a message of the role {role}"
-    content = message.get("value" if "from" in message else "content")
-    thoughts = [message[key] for key in _THOUGHTS if isinstance(message.get(key), str) and message[key].strip()][:1]
-    if isinstance(content, list):
-        texts: list[str] = []
-        for part in content:
-            kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
-            text = part if isinstance(part, str) else part.get("text") or part.get(kind)
-            if kind not in ("text", *_THOUGHTS) or not isinstance(text, str):
-                return f"a message with a part of the type {kind}"
-            (texts if kind == "text" else thoughts).append(text)
-        content = "\n".join(texts)
-    if not isinstance(content, str):
-        return "a message without text"
-    if thoughts and think_tags.split(content).thought is None:  # not the same thought twice
-        content = think_tags.join("\n".join(thoughts), content)
-    return role, content
+def _turns(messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """(role, thought, text without it) of each message; a thought of its own belongs to the next answer."""
+    turns, waiting = [], ""
+    for message in messages:
+        role = message.get("role") or message.get("from")
+        if not isinstance(role, str):
+            raise Unreadable("a message without a role")
+        if role.lower() not in _ROLES:
+            raise Unreadable(f"a message of the role {role}")
+        role = _ROLES[role.lower()]
+        content = message.get("content") if message.get("content") is not None else message.get("value")
+        thoughts, text = _parts(content)
+        if role == "assistant":
+            thoughts = [thought for key in THOUGHTS if (thought := _text(message.get(key)).strip())][:1] + thoughts
+            if message.get("channel") == "analysis":
+                waiting += text
+                continue
+            thought, text = _split("\n".join([waiting] * bool(waiting) + thoughts), text)
+            waiting = ""
+        else:
+            thought = ""
+        try:
+            f"{thought}{text}".encode()
+        except UnicodeEncodeError:
+            raise Unreadable("half a character (a lone surrogate)") from None
+        turns.append((role, thought, text))
+    return turns
 
 
-def _without_thought(role: str, text: str) -> str:
-    return (think_tags.split(text).answer or text) if role == "assistant" else text
+def _parts(content: Any) -> tuple[list[str], str]:
+    """(thoughts, text) of a message's content."""
+    if isinstance(content, str):
+        return [], content
+    if not isinstance(content, Sequence):
+        raise Unreadable("a message without text")
+    thoughts: list[str] = []
+    texts: list[str] = []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        kind = part.get("type") or "text"
+        if kind not in (*_TEXTS, *THOUGHTS):
+            raise Unreadable(f"a message with a part of the type {kind}")
+        is_thought = kind in THOUGHTS or part.get("thought") is True
+        (thoughts if is_thought else texts).append(_text(part))
+    thoughts, texts = ([text for text in found if text.strip()] for found in (thoughts, texts))
+    if not thoughts and not texts:
+        raise Unreadable("a message without text")
+    return thoughts, "\n".join(texts)
+
+
+def _text(value: Any) -> str:
+    """The text of a field or a part: it is that, a list of such, or a mapping with one of the usual names."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return next((text for key in (*_TEXTS, *THOUGHTS, "summary", "content") if (text := _text(value.get(key)))), "")
+    return "\n".join(filter(None, map(_text, value))) if isinstance(value, Sequence) else ""
+
+
+def _split(thought: str, text: str) -> tuple[str, str]:
+    """(thought, answer) of an assistant's text, with the thought that a field gave, if any; that one counts."""
+    thought = think_tags.without_tags(thought).strip()
+    if not think_tags.begins_with_thought(text):
+        answer, own = text, ""
+    else:
+        found = think_tags.split(text)
+        if found.answer is None and not think_tags.opens_again(text):
+            raise Unreadable("the thought is cut off")
+        answer, own = found.answer or "", found.thought or ""
+    if think_tags.has_tags(answer) or think_tags.opens_again(text):
+        raise Unreadable("a tag of a thought in the middle of an answer")
+    return thought or own, answer.strip() if thought or own else answer

@@ -18,7 +18,7 @@ from typing import Any
 from stonk_trainer.errors import UserError, first_line, hub_error
 from stonk_trainer.files import iter_jsonl
 from stonk_trainer.tasks.reasoning import synthetic, think_tags
-from stonk_trainer.tasks.reasoning.chats import SYSTEM, chat_example
+from stonk_trainer.tasks.reasoning.chats import SYSTEM, THOUGHTS, chat_example
 from stonk_trainer.tasks.reasoning.verify import KINDS, boxed
 
 MODES = ("cot", "answer_only")
@@ -84,7 +84,9 @@ class Source:
 def _read_chat(row: Row, part: Part) -> Row | str:
     """Of `messages`, OpenThoughts' `conversations` or its `metadata` configuration, or two named columns."""
     if row.get("messages") is not None:
-        example = chat_example(row["messages"], part.mode)
+        if isinstance(row["messages"], str):
+            raise ValueError("messages is text, not a list")
+        example = chat_example(_with_fields_of_the_row(row), part.mode)
         if isinstance(example, dict):  # `stonk sample` writes targets and verifiers too
             example |= {key: row[key] for key in ("target", "verifier") if isinstance(row.get(key), str)}
             if example.get("verifier", "") not in ("", *KINDS):
@@ -92,12 +94,23 @@ def _read_chat(row: Row, part: Part) -> Row | str:
         return example
     if row.get("conversations") is not None:
         return chat_example(row["conversations"], part.mode)
+    if "messages" in row or "conversations" in row:
+        return "no messages"
     if part.prompt_field and part.answer_field:
         question, answer = {"content": row[part.prompt_field]}, {"content": row[part.answer_field]}
     else:
         question = {"content": row["problem"]}
         answer = {"content": row["deepseek_solution"], "thinking": row["deepseek_reasoning"]}
     return chat_example([{"role": "user", **question}, {"role": "assistant", **answer}], part.mode)
+
+
+def _with_fields_of_the_row(row: Row) -> list[Row]:
+    """The messages, with a system text and a thought of the answer that stand beside them."""
+    messages = list(row["messages"])
+    if isinstance(row.get("system"), str) and row["system"].strip():
+        messages.insert(0, {"role": "system", "content": row["system"]})
+    thoughts = {key: row[key] for key in THOUGHTS if row.get(key)}
+    return [*messages[:-1], {**thoughts, **messages[-1]}] if messages and thoughts else messages
 
 
 # ------------------------------------------------------------------------------------------------- checkable answers
@@ -181,7 +194,7 @@ SOURCES = {
     "mmlu_science": Source(_read_mmlu, _MMLU_COLUMNS, "cais/mmlu", "all", _MMLU_SLICE, "choice", subjects=SCIENCE),
     "arc_easy": Source(_read_arc, _ARC_COLUMNS, "allenai/ai2_arc", "ARC-Easy", _ALL, "choice"),
     "arc_challenge": Source(_read_arc, _ARC_COLUMNS, "allenai/ai2_arc", "ARC-Challenge", _ALL, "choice"),
-    "chat": Source(_read_chat, (_MESSAGES,), splits=_ALL),
+    "chat": Source(_read_chat, (_MESSAGES, _CONVERSATIONS), splits=_ALL),
     "arithmetic": Source(_read_gsm8k, _QUESTION, splits=_ALL, verifier="math", generate=synthetic.arithmetic),
     "arithmetic_choice": Source(
         _read_mmlu, _MMLU_COLUMNS, splits=_ALL, verifier="choice", generate=synthetic.arithmetic_choice

@@ -1,6 +1,6 @@
 """Thought and answer of a text: `<think>…</think>` and what follows, in the tags of either upstream style.
 
-<think>…</think> answer           (also <thinking>, <thought>, <reasoning>)   R1, OpenThoughts3, Dolci
+<think>…</think> answer       (also <thinking>, <thought>, <reasoning>, [THINK])  R1, OpenThoughts3, Dolci
 <|begin_of_thought|>…<|end_of_thought|> <|begin_of_solution|>…<|end_of_solution|>        OpenThoughts-114k
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_OPENS = re.compile(r"<(?:think|thinking|thought|reasoning)>|<\|begin_of_thought\|>")
-_CLOSES = re.compile(r"</(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>")
+_WORD = r"(?:(?:seed:)?think(?:ing)?|thoughts?|reasoning)"
+_OPENS = re.compile(rf"<{_WORD}(?: [^<>]*)?>|\[THINK\]|<\|begin_of_thought\|>", re.IGNORECASE)
+_CLOSES = re.compile(rf"</{_WORD}>|\[/THINK\]|<\|end_of_thought\|>", re.IGNORECASE)
 _SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
 
 
@@ -46,6 +47,24 @@ def _solution(text: str) -> str | None:
 def has_tags(text: str) -> bool:
     """Whether a tag for a thought is in the text."""
     return bool(_OPENS.search(text) or _CLOSES.search(text))
+
+
+def begins_with_thought(text: str) -> bool:
+    """Whether the text starts with a thought, whose opening tag may be missing: some templates put it in the prompt."""
+    first, end = _OPENS.search(text), _CLOSES.search(text)
+    if first is None:
+        return end is not None or _SOLUTION.search(text) is not None
+    return not text[: first.start()].strip() or end is not None and end.start() < first.start()
+
+
+def opens_again(text: str) -> bool:
+    """Whether a thought begins after one has ended."""
+    end = _CLOSES.search(text)
+    return end is not None and _OPENS.search(text, end.end()) is not None
+
+
+def without_tags(text: str) -> str:
+    return _CLOSES.sub("", _OPENS.sub("", text))
 
 
 def join(thought: str, answer: str) -> str:

@@ -175,7 +175,7 @@ def test_bad_input_is_one_line(refused, tmp_path, write_jsonl, tiny_model_folder
     wrong = write_jsonl("wrong.jsonl", [{"text": "Hi"}])
     keys = ("--tokenizer", tiny_model_folder, "--output", tmp_path / "out.jsonl")
     assert "it needs messages" in refused("data", "dolci", "--path", wrong, *keys)
-    torn = write_jsonl("torn.jsonl", [{"messages": [{"content": "Hi"}], "id": "1"}])
+    torn = write_jsonl("torn.jsonl", [{"messages": "Hi", "id": "1"}])
     assert "row 1 of" in refused("data", "dolci", "--path", torn, *keys)
     assert "target_rows: 0" in refused("data", "dolci", "--path", wrong, "--target_rows", 0, *keys)
     assert "is a folder" in refused("data", "dolci", "--path", wrong, "--output", tmp_path)

@@ -140,3 +140,14 @@ def test_an_answer_to_an_embedded_row_is_scored(installed, tmp_path):
     answer = "<think>\nThe share rose 0.5% to $42.49 today.\n</think>\nPrediction: UP\n"
     text = installed("stonk", "score", "--row", row, "--completion", "-", input=answer)
     assert "$42.49" in text and "accuracy" in text
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
+)
+def test_waiting_threads_spin_a_little_unless_the_user_says_otherwise(own, expected):
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import stonk_trainer, os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=kept | own, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [expected, "False"]

@@ -24,6 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from stonk_trainer.training import packed
+
 if TYPE_CHECKING:
     from peft import PeftModel
 
@@ -118,9 +120,9 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
     return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
 
-def _forward(backbone: torch.nn.Module, rows: int, tokens: int, cached: bool = False) -> Any:
+def _forward(backbone: torch.nn.Module, rows: int, tokens: int) -> Any:
     ids_BL = torch.zeros(rows, tokens, dtype=torch.long)
-    return backbone(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL), use_cache=cached)
+    return backbone(input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL), use_cache=False)
 
 
 def forward_peak(config: PretrainedConfig, args: Any, rows: int, tokens: int) -> int:
@@ -133,9 +135,12 @@ def forward_peak(config: PretrainedConfig, args: Any, rows: int, tokens: int) ->
 
 def training_pass(config: PretrainedConfig, args: Any, prompt: int, completion: int, shared: bool) -> tuple[int, int]:
     """(bytes that the layers keep for the backward pass of one micro-batch, peak of that pass beside them)."""
+    rows, layout = args.train.per_device_train_batch_size, _layout(args, prompt, completion) if shared else None
     tapes = []
     for layers in (1, 2):
         model = with_lora(empty_model(config, args.model, layers), args.model).train()
+        if shared:
+            packed.accept_packed(model.get_base_model() if args.model.use_peft else model)
         if args.train.gradient_checkpointing:
             model.gradient_checkpointing_enable(args.train.gradient_checkpointing_kwargs)
             if args.model.use_peft:
@@ -146,7 +151,10 @@ def training_pass(config: PretrainedConfig, args: Any, prompt: int, completion: 
                     parameter.grad = torch.zeros_like(parameter)  # exists already: gradients are counted elsewhere
             with Live() as live:
                 with autocast(args):
-                    states = _states(backbone(model), args, prompt, completion, shared)
+                    if layout is None:
+                        states = _forward(backbone(model), rows, prompt + completion).last_hidden_state
+                    else:
+                        states = backbone(model)(**layout.inputs, use_cache=False).last_hidden_state
                 tapes.append(live.now)
                 live.peak = live.now
                 if layers == 2:
@@ -157,26 +165,12 @@ def training_pass(config: PretrainedConfig, args: Any, prompt: int, completion: 
     return one + (config.num_hidden_layers - 1) * (two - one), live.peak - two + unpacked
 
 
-def _states(backbone: torch.nn.Module, args: Any, prompt: int, completion: int, shared: bool) -> torch.Tensor:
-    """The last hidden states of one micro-batch, computed as the trainers do (`grouped.share_prompts`)."""
-    rows = args.train.per_device_train_batch_size
-    if not shared:
-        return _forward(backbone, rows, prompt + completion).last_hidden_state
-    output = _forward(backbone, math.ceil(rows / args.train.num_generations), prompt, cached=True)
-    rows_B = torch.zeros(rows, dtype=torch.long)
-    cache = output.past_key_values
-    cache.batch_select_indices(rows_B)
-    states_B1D = output.last_hidden_state[rows_B, -1:]
-    if completion == 1:
-        return states_B1D
-    rest = backbone(
-        input_ids=torch.zeros(rows, completion - 1, dtype=torch.long),
-        attention_mask=torch.ones(rows, prompt + completion - 1, dtype=torch.long),
-        position_ids=torch.arange(prompt, prompt + completion - 1)[None],
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return torch.cat([states_B1D, rest.last_hidden_state], dim=1)
+def _layout(args: Any, prompt: int, completion: int) -> packed.Layout:
+    """A micro-batch of groups, whose answers have nothing in common, on packed rows."""
+    rows, group = args.train.per_device_train_batch_size, args.train.num_generations
+    ids_BL = torch.arange(rows)[:, None].repeat(1, prompt + completion)
+    ids_BL[:, :prompt] //= group
+    return packed.lay_out(ids_BL, torch.ones_like(ids_BL), completion)
 
 
 def backbone(model: PreTrainedModel | PeftModel) -> torch.nn.Module:

@@ -11,7 +11,6 @@ Shape suffixes: B rows, U distinct prompts, P prompt tokens, C completion tokens
 from __future__ import annotations
 
 import copy
-import types
 from functools import partial
 from typing import Any
 
@@ -19,14 +18,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.modeling_outputs import BaseModelOutputWithPast
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import decoding
-from stonk_trainer.models.decoding import decode, distinct
+from stonk_trainer.models.decoding import decode
 from stonk_trainer.terminal import log
+from stonk_trainer.training import packed
 from stonk_trainer.training.resumable import ScoredGRPOTrainer
 
 
@@ -34,47 +33,13 @@ def unsupported_reason(model: PreTrainedModel, args: TrainingArguments) -> str |
     """Why prompts cannot be shared with this model and these arguments; None when they can."""
     if args.use_vllm or args.use_transformers_continuous_batching:
         return "another engine samples (use_vllm, use_transformers_continuous_batching)"
-    if reason := decoding.unsupported_reason(model):
+    if reason := decoding.unsupported_reason(model) or packed.unsupported_reason(model):
         return reason
     if is_deepspeed_zero3_enabled():
         return "DeepSpeed ZeRO 3 holds the weights in shards"
     if args.cache_implementation not in (None, "dynamic"):
         return f"cache_implementation is {args.cache_implementation}"
     return None
-
-
-def share_prompts(model: PreTrainedModel) -> None:
-    """Teach a causal LM's backbone the argument `shared_prompt`: how many tokens of each row are its prompt.
-
-    With it, the forward computes each distinct prompt once and returns as `last_hidden_state` the B x C states from
-    which the C tokens after the prompt are predicted: that of the prompt's last token, and those of all completion
-    tokens but the last. Without it, nothing changes.
-    """
-    backbone = model.base_model
-    plain = backbone.forward
-
-    def forward(self: Any, *args: Any, shared_prompt: int | None = None, **kwargs: Any) -> BaseModelOutputWithPast:
-        if shared_prompt is None:
-            return plain(*args, **kwargs)
-        ids_BL, mask_BL = kwargs.pop("input_ids"), kwargs.pop("attention_mask")
-        kwargs |= {"use_cache": True}
-        rows_B, prompts_UP, mask_UP = distinct(ids_BL[:, :shared_prompt], mask_BL[:, :shared_prompt])
-        prompt = plain(input_ids=prompts_UP, attention_mask=mask_UP, **kwargs)
-        cache = prompt.past_key_values
-        cache.batch_select_indices(rows_B)  # in the graph: what the samples ask of a prompt adds up in its gradient
-        states_B1D = prompt.last_hidden_state[rows_B, -1:]
-        if ids_BL.shape[1] > shared_prompt + 1:
-            rest = plain(
-                input_ids=ids_BL[:, shared_prompt:-1],
-                attention_mask=mask_BL[:, :-1],
-                position_ids=torch.arange(shared_prompt, ids_BL.shape[1] - 1, device=ids_BL.device)[None],
-                past_key_values=cache,
-                **kwargs,
-            )
-            states_B1D = torch.cat([states_B1D, rest.last_hidden_state], dim=1)
-        return BaseModelOutputWithPast(last_hidden_state=states_B1D)
-
-    backbone.forward = types.MethodType(forward, backbone)
 
 
 class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
@@ -106,13 +71,9 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         if reason and shared_prefix == "auto":
             log.info("prompts are not shared: %s", reason)
         if self.shares:
-            share_prompts(base)
+            packed.accept_packed(base)
             if self.ref_model is not None:
-                share_prompts(self.accelerator.unwrap_model(self.ref_model))
-            if self.is_fsdp_enabled:
-                log.info("sharded weights: prompts are shared in the rollout only")
-            elif self.args.gradient_checkpointing:
-                log.info("gradient_checkpointing keeps no cache: prompts are shared except in the gradient pass")
+                packed.accept_packed(self.accelerator.unwrap_model(self.ref_model))
         rows = self.args.per_device_train_batch_size * self.args.steps_per_generation
         if resample_groups and rows % self.num_generations:
             raise UserError(
@@ -135,10 +96,8 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         compute_aux_loss=False,
         **inputs,
     ):
-        """As TRL's, through the shared prompt. Rows of a group may be anywhere in the batch."""
-        checkpointed = torch.is_grad_enabled() and self.args.gradient_checkpointing or self.is_fsdp_enabled
-        other = compute_aux_loss or any(value is not None for value in inputs.values())
-        if not self.shares or checkpointed or other:
+        """As TRL's, on packed rows. Rows of a group may be anywhere in the batch."""
+        if not self.shares or compute_aux_loss or any(value is not None for value in inputs.values()):
             return super()._get_per_token_logps_and_entropies(
                 model,
                 input_ids,
@@ -149,20 +108,13 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
                 compute_aux_loss,
                 **inputs,
             )
-        prompt = input_ids.shape[1] - logits_to_keep
-        labels_BC = input_ids[:, prompt:].masked_fill(attention_mask[:, prompt:] == 0, -100)
-        logps, entropies = [], []
-        for rows in torch.arange(len(input_ids), device=input_ids.device).split(batch_size or len(input_ids)):
-            with self.accelerator.autocast():
-                outputs = model(
-                    input_ids=input_ids[rows],
-                    attention_mask=attention_mask[rows],
-                    shift_labels=labels_BC[rows],
-                    fused_lm_head=True,
-                    shared_prompt=prompt,
-                )
-            logps.append(outputs.log_probs)
-            entropies.append(outputs.entropy)
+        size = batch_size or len(input_ids)
+        with self.accelerator.autocast():
+            found = [
+                packed.log_probabilities(model, ids, mask, logits_to_keep)
+                for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
+            ]
+        logps, entropies = zip(*found, strict=True)
         return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
 
     # --------------------------------------------------------------------------------------------- rollout

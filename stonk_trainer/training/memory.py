@@ -123,10 +123,9 @@ def _phases(
     train, model, grpo = args.train, args.model, args.trainer == "grpo"
     shares = grpo and args.options.shared_prefix != "false"
     shares = shares and unsupported_reason(empty_model(config, model, 1), train) is None
-    shared = shares and not train.gradient_checkpointing  # in the gradient pass: checkpointing keeps no cache
     standing, gradients = standing_bytes(config, args, processes, device)
-    tape, working = training_pass(config, args, prompt, completion, shared)
-    scored = train.per_device_train_batch_size * _scored(args, prompt, completion, shared, device)
+    tape, working = training_pass(config, args, prompt, completion, shares)
+    scored = train.per_device_train_batch_size * _scored(args, prompt, completion, shares, device)
     logits = head_peak(config, args, scored, device, training=True)
     # With one micro-batch per step, gradients appear as the tape is consumed: first the LM head's, at the end all.
     accumulated = gradients if train.gradient_accumulation_steps > 1 else 0

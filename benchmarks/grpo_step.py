@@ -2,10 +2,11 @@
 
     python benchmarks/grpo_step.py                                    embedded model and small GPT, all shapes
     python benchmarks/grpo_step.py --models gpt --shapes 8,128,32 --groups 1 --rounds 9 --json out.json
+    python benchmarks/grpo_step.py --models embedded --shapes 8,400,64 --checkpointing --vary
 
-Both trainers have the same weights, prompts and seeds and sample exactly C tokens; rounds alternate, and which goes
-first does too. A step is as many groups as a forward pass of the model's recipe has (or `--groups`): rollout, reference
-log-probabilities, loss and gradient, optimiser.
+Both trainers have the same weights, prompts and seeds and sample exactly C tokens; with `--vary`, between a fifth of C
+and C of them are learnt from. Rounds alternate, and which goes first does too. A step is as many groups as a forward
+pass of the model's recipe has (or `--groups`): rollout, reference log-probabilities, loss and gradient, optimiser.
 Times are medians over the rounds; ratios are of neighbouring steps, with their quartiles. Differences of loss and
 gradient are on the same completions, in fp32. Peak memory is that of a process of its own.
 """
@@ -53,14 +54,17 @@ class _Silent(Task):
 class Steps:
     """One trainer, and the seconds of each phase of its steps."""
 
-    def __init__(self, cls, path: str, shape: tuple[int, int, int], groups: int, dtype: str, lora: bool, **own):
+    def __init__(
+        self, cls, path: str, shape: tuple[int, int, int], groups: int, dtype: str, lora: bool, how: str, **own
+    ):
         group, prompt, completion = shape
         tokenizer = loading.load_tokenizer(path)
         args = GRPOConfig(
             output_dir=tempfile.mkdtemp(), per_device_train_batch_size=group * groups, num_generations=group,
             max_completion_length=completion, generation_kwargs={"min_new_tokens": completion}, beta=0.04,
-            loss_type="dr_grpo", bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no",
-            disable_tqdm=True, use_cpu=not torch.accelerator.is_available(), learning_rate=1e-5, max_steps=1,
+            loss_type="dr_grpo", bf16=False, gradient_checkpointing="checkpointing" in how, report_to="none",
+            save_strategy="no", disable_tqdm=True, use_cpu=not torch.accelerator.is_available(), learning_rate=1e-5,
+            max_steps=1,
             mask_truncated_completions=False, model_init_kwargs={"dtype": dtype},
         )  # fmt: skip
         peft = {"peft_config": LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")} if lora else {}
@@ -81,6 +85,9 @@ class Steps:
         ids = [[vocabulary[i] for i in pick] for pick in picks]
         trainer._tokenize_prompts = lambda prompts: ([ids[int(text)] for text in prompts], None, {})
         self.rows = [dict(row) for row in trainer.train_dataset for _ in range(group)]
+        lengths = torch.randint(completion // 5, completion + 1, (len(self.rows),), generator=generator).tolist()
+        if "vary" in how:
+            self._cut(lengths)
         self.seconds: dict[str, float] = {}
         self._time(trainer, "_get_per_token_logps_and_entropies", "reference")
         self._time(trainer, "_generate_single_turn", "decode")
@@ -89,6 +96,15 @@ class Steps:
         backbone.register_forward_pre_hook(self._before, with_kwargs=True)
         backbone.register_forward_hook(self._after, with_kwargs=True)
         self.sampling, self.started = False, 0.0
+
+    def _cut(self, lengths: list[int]) -> None:
+        generate = self.trainer._generate_single_turn
+
+        def cut(*args, **keys):
+            completions, extra = generate(*args, **keys)
+            return [ids[:length] for ids, length in zip(completions, lengths, strict=True)], extra
+
+        self.trainer._generate_single_turn = cut
 
     def _time(self, owner, name: str, phase: str) -> None:
         original = getattr(owner, name)
@@ -151,7 +167,7 @@ def synchronise() -> None:
 KINDS = {"plain": (ScoredGRPOTrainer, {}), "shared": (SharedPrefixGRPOTrainer, {"shared_prefix": "auto"})}
 
 
-def peak_of(kind: str, path: str, shape: tuple[int, int, int], groups: int, dtype: str, lora: bool) -> float:
+def peak_of(kind: str, path: str, shape: tuple[int, int, int], groups: int, dtype: str, lora: bool, how: str) -> float:
     """Peak memory of a process that loads the model and does two steps, in MiB (of the GPU, where there is one)."""
     command = [
         sys.executable,
@@ -163,13 +179,14 @@ def peak_of(kind: str, path: str, shape: tuple[int, int, int], groups: int, dtyp
         str(groups),
         dtype,
         str(int(lora)),
+        how,
     ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def print_peak(kind: str, path: str, shape: str, groups: str, dtype: str, lora: str) -> None:
+def print_peak(kind: str, path: str, shape: str, groups: str, dtype: str, lora: str, how: str) -> None:
     cls, own = KINDS[kind]
-    steps = Steps(cls, path, tuple(map(int, shape.split(","))), int(groups), dtype, lora == "1", **own)
+    steps = Steps(cls, path, tuple(map(int, shape.split(","))), int(groups), dtype, lora == "1", how, **own)
     for _ in range(2):
         steps.step()
     if torch.cuda.is_available():
@@ -180,14 +197,15 @@ def print_peak(kind: str, path: str, shape: str, groups: str, dtype: str, lora: 
 
 
 def measure(
-    name: str, path: str, shape: tuple[int, int, int], groups: int, rounds: int, dtype: str, lora: bool, compare: bool
-) -> dict:
+    name: str, path: str, shape: tuple[int, int, int], groups: int, rounds: int, dtype: str, lora: bool, how: str,
+    compare: bool,
+) -> dict:  # fmt: skip
     """Both trainers at one shape: medians, ratios of neighbours with quartiles, differences of loss and gradient when
     these are to be compared."""
     peaks = {
-        kind: peak_of(kind, path, shape, groups, dtype, lora) for kind in KINDS
+        kind: peak_of(kind, path, shape, groups, dtype, lora, how) for kind in KINDS
     }  # first: this process is small yet
-    both = {kind: Steps(cls, path, shape, groups, dtype, lora, **own) for kind, (cls, own) in KINDS.items()}
+    both = {kind: Steps(cls, path, shape, groups, dtype, lora, how, **own) for kind, (cls, own) in KINDS.items()}
     seen: dict[str, list] = {kind: [] for kind in both}
     for turn in range(rounds + 1):
         for kind in sorted(both, reverse=bool(turn % 2)):
@@ -198,10 +216,10 @@ def measure(
     ratios = [a / b for a, b in zip(totals["plain"], totals["shared"], strict=True)]
     quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     del both
-    difference = _difference(path, shape, groups, lora) if compare else None
+    difference = _difference(path, shape, groups, lora, how) if compare else None
     tokens = shape[0] * groups * shape[2]
     return {
-        "model": name, "shape": shape, "groups": groups, "dtype": dtype, "lora": lora, "rounds": rounds,
+        "model": name, "shape": shape, "groups": groups, "dtype": dtype, "lora": lora, "how": how, "rounds": rounds,
         "seconds": {
             kind: {phase: statistics.median(times[phase] for times in runs) for phase in PHASES}
             | {"step": statistics.median(totals[kind])}
@@ -214,12 +232,12 @@ def measure(
     }  # fmt: skip
 
 
-def _difference(path: str, shape: tuple[int, int, int], groups: int, lora: bool) -> dict[str, float]:
+def _difference(path: str, shape: tuple[int, int, int], groups: int, lora: bool, how: str) -> dict[str, float]:
     """Of the loss, and of the gradient as a share of its norm, on the same completions in fp32."""
     generator = torch.Generator().manual_seed(3)
     completions = torch.randint(0, 60, (shape[0] * groups, shape[2]), generator=generator).tolist()
     (loss_a, grad_a), (loss_b, grad_b) = (
-        Steps(cls, path, shape, groups, "float32", lora, **own).loss_and_gradient(completions)
+        Steps(cls, path, shape, groups, "float32", lora, how, **own).loss_and_gradient(completions)
         for cls, own in KINDS.values()
     )
     return {"loss": abs(loss_a - loss_b), "gradient": ((grad_a - grad_b).norm() / grad_a.norm()).item()}
@@ -228,7 +246,7 @@ def _difference(path: str, shape: tuple[int, int, int], groups: int, lora: bool)
 def print_found(found: dict) -> None:
     group, prompt, completion = found["shape"]
     what = f"{found['groups']} x (G={group} P={prompt} C={completion})  {found['dtype']}"
-    print(f"\n{found['model']}  {what}{', LoRA' if found['lora'] else ''}")
+    print(f"\n{found['model']}  {what}{', LoRA' if found['lora'] else ''} {found['how']}")
     print("        " + "".join(f"{phase:>18}" for phase in (*PHASES, "step")) + "   tokens/s   peak MiB")
     for kind, seconds in found["seconds"].items():
         cells = "".join(f"{seconds[phase]:>17.2f}s" for phase in (*PHASES, "step"))
@@ -249,11 +267,14 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--full", action="store_true", help="train all weights of the embedded model instead of LoRA")
     parser.add_argument("--times_only", action="store_true", help="no comparison in fp32, which takes the most memory")
+    parser.add_argument("--checkpointing", action="store_true", help="gradient_checkpointing, as Stage I and II set it")
+    parser.add_argument("--vary", action="store_true", help="completions of many lengths, from C / 5 to C tokens")
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--peak", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=7, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         return print_peak(*options.peak)
+    how = " ".join(name for name in ("checkpointing", "vary") if getattr(options, name))
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.models:
@@ -265,7 +286,7 @@ def main() -> None:
                 lora = name == "embedded" and not options.full
                 groups = options.groups or GROUPS[name]
                 results.append(
-                    measure(name, path, shape, groups, options.rounds, options.dtype, lora, not options.times_only)
+                    measure(name, path, shape, groups, options.rounds, options.dtype, lora, how, not options.times_only)
                 )
                 print_found(results[-1])
     if options.json:

@@ -1,8 +1,8 @@
 """Reinforcement learning with GRPO: `stonk grpo --config stocks/stage1`, or `python -m stonk_trainer.grpo`.
 
-Parse, find the model, build the data, train with TRL's GRPOTrainer, which here computes each prompt once for its group
-(`shared_prefix.py`), save. On several GPUs: `accelerate launch -m stonk_trainer.grpo --config …`. With `beta` above 0
-the KL refers to the model the run starts from: LoRA starts at zero on it, so without LoRA it is that model exactly.
+Parse, find the model, build the data, train with TRL's GRPOTrainer, which here computes each token once
+(`training/grouped.py`), save. On several GPUs: `accelerate launch -m stonk_trainer.grpo --config …`. With `beta` above
+0 the KL refers to the model the run starts from: LoRA starts at zero on it, so without LoRA it is that model exactly.
 """
 
 from __future__ import annotations

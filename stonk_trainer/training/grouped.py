@@ -1,9 +1,9 @@
 """GRPO with each prompt computed once for its whole group, and with groups that teach nothing left out.
 
 TRL computes a prompt of P tokens once per sample: G samples of C tokens cost G (P + C) token passes, in the rollout and
-for each set of log-probabilities. Here the prompt's keys and values are computed once and the samples attend to them:
-P + G C, the same numbers. The loss, the LM head and the samplers stay TRL's and Transformers' own; only the backbone's
-forward is replaced, so adapters, autocast and the wrappers of Accelerate are where they were.
+for each set of log-probabilities, and each is padded to the longest. Here the rollout computes a prompt's keys and
+values once, and log-probabilities are those of a packed row (`packed`): P + the tokens of the answers, the same
+numbers. The loss, the LM head and the samplers stay TRL's and Transformers' own.
 
 Shape suffixes: B rows, U distinct prompts, P prompt tokens, C completion tokens, L all tokens of a row, F rewards.
 """

@@ -88,6 +88,11 @@ def _probe_problem(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return None if found and "teaches the model to stop" in found else found
 
 
+def ends_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the template ends an answer with a token at which generation stops."""
+    return "teaches the model to stop" not in (_problem(tokenizer, _PROBE, _ANSWER) or "")
+
+
 def stop_tokens(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> int | list[int] | None:
     """The `eos_token_id` of a model's generation config, with the tokenizer's end."""
     known = config.eos_token_id

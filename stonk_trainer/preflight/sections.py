@@ -119,6 +119,8 @@ def model(run: Check) -> None:
     tokenizer = loading.load_tokenizer(located, args.model_revision, trust, template)
     run.args.task.check_tokenizer(tokenizer, args.model_name_or_path)
     run.tokenizer = tokenizer
+    if run.args.trainer == "grpo" and tokenizer.chat_template and not chat.ends_answers(tokenizer):
+        run.warnings.append("the chat template ends an answer with no stop token: a model it trained does not stop")
     try:
         run.config = AutoConfig.from_pretrained(located, revision=args.model_revision, trust_remote_code=trust)
     except (OSError, ValueError, KeyError, TypeError) as error:

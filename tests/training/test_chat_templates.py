@@ -83,6 +83,13 @@ def test_prompts_that_a_template_cuts_are_refused(refused, tiny_model_folder, ti
     assert not (tmp_path / "run").exists()
 
 
+def test_in_rl_a_template_without_an_end_is_a_warning(stonk, tiny_model_folder, tiny_tokenizer, tmp_path):
+    shutil.copytree(tiny_model_folder, tmp_path / "model")
+    write_style(tiny_tokenizer, "ends no turn", tmp_path / "model")
+    text = stonk("check", "stocks/demo/stage1", "--model", tmp_path / "model", "--max_train_samples", "8")
+    assert "warning: the chat template ends an answer with no stop token" in text and "no errors found" in text
+
+
 def test_in_rl_a_thought_that_the_prompt_opened_is_judged_as_opened(stonk, tmp_path):
     """The model goes on where the prompt stopped; a thought that never ends is no answer."""
     ends, never = "up it goes\n</think>\nPrediction: UP\nConfidence: 60%", "up it goes\nPrediction: UP\nConfidence: 60%"

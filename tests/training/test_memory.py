@@ -212,6 +212,13 @@ def test_stage_two_fits_the_8_gib_gpu_its_recipe_is_for_and_4_bit_is_why(recipe,
     assert whole > packed + 1.5 * GIB
 
 
+def test_a_4_bit_run_leaves_a_model_in_16_bit(recipe, qwen):
+    args = recipe("stocks/stage2", load_in_4bit="true")
+    assert 2.8 * GIB < memory.saved_bytes(qwen, args) < 3.1 * GIB
+    whole = recipe("stocks/demo/stage1", use_peft="false", dtype="float32")
+    assert 5.6 * GIB < memory.saved_bytes(qwen, whole) < 5.9 * GIB
+
+
 def test_longer_texts_need_more_and_shared_prompts_and_checkpointing_less(recipe, small):
     def needs(prompt=400, **values):
         args = recipe("stocks/demo/stage1", per_device_eval_batch_size=1, **values)

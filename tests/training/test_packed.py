@@ -1,0 +1,72 @@
+"""Packed rows: what is in them, and what TRL's trie must keep giving for them."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from stonk_trainer.training import packed
+
+PROMPT = [5, 6, 7, 8]
+ANSWERS = ([10, 11, 12], [10, 11, 13, 14], [20])
+
+
+def padded(rows, completion):
+    """(ids, mask): prompts padded on the left by two, answers on the right."""
+    ids, mask = [], []
+    for prompt, answer in rows:
+        missing = completion - len(answer)
+        ids.append([0, 0, *prompt, *answer, *[0] * missing])
+        mask.append([0, 0, *[1] * (len(prompt) + len(answer)), *[0] * missing])
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+def test_each_distinct_token_is_there_once_and_none_is_padding():
+    layout = packed.lay_out(*padded([(PROMPT, answer) for answer in ANSWERS], 4), 4)
+    tree = layout.inputs["tree"]
+    # the trie forks one token before rows differ: the last of the prompt is there twice, and so is 11
+    assert layout.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 10, 11, 12, 11, 13, 14, 8, 20]]
+    assert layout.inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 3, 4]]
+    assert tree.lengths == [3, 2, 2, 3, 2] and tree.paths == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 4]]
+    assert len(layout.row_N) == sum(map(len, ANSWERS)) and layout.labels_1M.shape[1] < len(layout.row_N)
+
+
+@pytest.mark.parametrize("completion", [[[9], [9, 9]], [[9, 8, 7], [9, 8, 7]], [[], [4]]], ids=str)
+def test_a_packed_row_has_the_states_of_its_rows(tiny_model_folder, completion):
+    """Answers that begin alike, that are the same, and one that is empty."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32).eval()
+    rows = [(PROMPT, answer) for answer in completion] + [([5, 6, 3, 3], [9, 1])]
+    ids, mask = padded(rows, 3)
+    with torch.no_grad():
+        plain = [model(torch.tensor([p + a])).logits[0, len(p) - 1 : -1].log_softmax(-1) for p, a in rows]
+        packed.accept_packed(model)
+        layout = packed.lay_out(ids, mask, 3)
+        states = model.base_model(**layout.inputs, use_cache=False).last_hidden_state
+        found = model.lm_head(states)[0].log_softmax(-1)[layout.place_N]
+        again = model(torch.tensor([PROMPT])).logits  # and without a tree nothing has changed
+    expected = torch.cat([logits for (_, answer), logits in zip(rows, plain, strict=True) if answer])
+    assert (found - expected).abs().max() < 1e-5 and layout.inputs["tree"].used
+    assert again.shape[1] == len(PROMPT)
+
+
+def test_what_cannot_be_packed_says_why(tiny_model_folder):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, attn_implementation="eager")
+    assert packed.unsupported_reason(model) == "attn_implementation is eager"
+    model.set_attn_implementation("sdpa")
+    assert packed.unsupported_reason(model) is None
+    model._supports_attention_backend = False
+    assert "cannot be replaced" in packed.unsupported_reason(model)
+
+
+def test_trls_trie_gives_what_a_layout_is_made_of():
+    """`trl.experimental` may change: this names what is used of it."""
+    from trl.experimental.async_grpo.packing import TreeRow
+
+    row, ids = TreeRow(), torch.tensor([1, 2, 3])
+    zeros = torch.zeros(3)
+    sample = {"input_ids": ids, "completion_mask": ids > 1, "old_log_probs": zeros, "advantage": 0.0, "group_id": 0}
+    row.add(sample)
+    assert row.fits(sample, 4) and not row.fits({**sample, "input_ids": ids + 5}, 4)
+    assert {
+        "input_ids", "position_ids", "shift_labels", "token_index", "tree_kv_index", "tree_cu_seqlens_q",
+        "tree_cu_seqlens_k",
+    } <= row.pack().keys()  # fmt: skip

@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> None:
             shared_prefix=args.options.shared_prefix,
             skip_zero_variance=args.options.skip_zero_variance,
             resample_groups=args.options.resample_groups,
+            packed_tokens=args.options.packed_tokens,
             callbacks=[callbacks.RunLog(run_log), guards.Warnings()],
         )
     if isinstance(task, ForecastTask):

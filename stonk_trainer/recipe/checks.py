@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RANGES = {
     "(0, inf)": "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps num_train_epochs "
     "max_completion_length max_length lora_alpha kl_target stats_window batch_size num_generations_eval lag trials "
-    "batch_episodes save_steps eval_steps logging_steps repetition_penalty adam_epsilon temperature",
+    "batch_episodes packed_tokens save_steps eval_steps logging_steps repetition_penalty adam_epsilon temperature",
     "[0, inf)": "beta cost_bps max_grad_norm weight_decay warmup_steps milestone_loss_std milestone_evaluations "
     "resample_groups top_k epsilon delta dataloader_num_workers neftune_noise_alpha",
     "[1, inf)": "num_iterations steps_per_generation save_total_limit pad_to_multiple_of",

@@ -81,6 +81,11 @@ class GRPORun(SFTRun):
         "Compute each prompt once for its whole group. auto: where it can be done; true: an error where it cannot; "
         "false: as TRL does.",
     )
+    packed_tokens: int | None = option(
+        None,
+        "Distinct tokens of a forward pass at most, where prompts are shared; a larger micro-batch takes several, with "
+        "the same loss, less memory and up to a third more time. Left out: one pass.",
+    )
     skip_zero_variance: bool = option(
         False, "Leave groups whose rewards are all equal out of the gradient pass, and their KL with them."
     )

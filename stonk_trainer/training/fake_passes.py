@@ -166,11 +166,12 @@ def training_pass(config: PretrainedConfig, args: Any, prompt: int, completion: 
 
 
 def _layout(args: Any, prompt: int, completion: int) -> packed.Layout:
-    """A micro-batch of groups, whose answers have nothing in common, on packed rows."""
+    """The largest pass of a micro-batch of groups, whose answers have nothing in common, on packed rows."""
     rows, group = args.train.per_device_train_batch_size, args.train.num_generations
     ids_BL = torch.arange(rows)[:, None].repeat(1, prompt + completion)
     ids_BL[:, :prompt] //= group
-    return packed.lay_out(ids_BL, torch.ones_like(ids_BL), completion)
+    passes = packed.lay_out(ids_BL, torch.ones_like(ids_BL), completion, args.options.packed_tokens)
+    return max(passes, key=lambda layout: layout.inputs["input_ids"].numel())
 
 
 def backbone(model: PreTrainedModel | PeftModel) -> torch.nn.Module:

@@ -48,7 +48,8 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
     shared_prefix: "auto" shares where it can and says why where it cannot; "true" is an error there; "false" is TRL's
     way. skip_zero_variance: rows of groups whose rewards are all equal stay out of the gradient pass: their policy
     loss is zero; so is their share of the KL, which is not taken. resample_groups: for such groups further prompts are
-    drawn, up to that many times a batch (DAPO, arXiv:2503.14476, section 3.2).
+    drawn, up to that many times a batch (DAPO, arXiv:2503.14476, section 3.2). packed_tokens: distinct tokens of a
+    packed row at most; the loss is that of the whole micro-batch.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         shared_prefix: str = "auto",
         skip_zero_variance: bool = False,
         resample_groups: int = 0,
+        packed_tokens: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        self.packed_tokens = packed_tokens
         self.skip_zero_variance = skip_zero_variance
         self.resample_groups = resample_groups
         model = self.accelerator.unwrap_model(self.model)
@@ -108,10 +111,10 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
                 compute_aux_loss,
                 **inputs,
             )
-        size = batch_size or len(input_ids)
+        size, how = batch_size or len(input_ids), {"most": self.packed_tokens, "sharded": self.is_fsdp_enabled}
         with self.accelerator.autocast():
             found = [
-                packed.log_probabilities(model, ids, mask, logits_to_keep)
+                packed.log_probabilities(model, ids, mask, logits_to_keep, **how)
                 for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
             ]
         logps, entropies = zip(*found, strict=True)

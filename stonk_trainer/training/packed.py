@@ -10,11 +10,14 @@ scored.
 
 from __future__ import annotations
 
+import functools
 import types
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -96,24 +99,6 @@ def unsupported_reason(model: PreTrainedModel) -> str | None:
     return None
 
 
-def accept_packed(model: PreTrainedModel) -> None:
-    """Let a causal LM take packed rows, and its backbone the argument `scored`: the places whose states are returned.
-
-    Without them, nothing changes.
-    """
-    model.set_attn_implementation(ATTENTION)
-    backbone = model.base_model
-    plain = backbone.forward
-
-    def forward(self: Any, *args: Any, scored: torch.Tensor | None = None, **kwargs: Any) -> Any:
-        output = plain(*args, **kwargs)
-        if scored is not None:
-            output.last_hidden_state = output.last_hidden_state[:, scored]
-        return output
-
-    backbone.forward = types.MethodType(forward, backbone)
-
-
 class Layout(NamedTuple):
     """Rows as one packed row.
 
@@ -128,15 +113,31 @@ class Layout(NamedTuple):
     place_N: torch.Tensor
 
 
-def lay_out(ids_BL: torch.Tensor, mask_BL: torch.Tensor, completion: int) -> Layout:
-    """The layout of rows that may be padded on both sides; their last `completion` tokens are to be scored."""
-    device, row, kept_BL = ids_BL.device, TreeRow(), mask_BL.bool().cpu()
+def lay_out(ids_BL: torch.Tensor, mask_BL: torch.Tensor, completion: int, most: int | None = None) -> list[Layout]:
+    """Layouts of rows that may be padded on both sides; their last `completion` tokens are to be scored.
+
+    most: distinct tokens of a layout; a row that is longer is one of its own. None: all rows are one layout.
+    """
+    kept_BL = mask_BL.bool().cpu()
     is_completion_L = torch.arange(ids_BL.shape[1]) >= ids_BL.shape[1] - completion
-    for ids_L, kept_L in zip(ids_BL.cpu(), kept_BL, strict=True):
+    trees, firsts = [TreeRow()], [0]
+    for number, (ids_L, kept_L) in enumerate(zip(ids_BL.cpu(), kept_BL, strict=True)):
         ids, unused = ids_L[kept_L], torch.zeros(int(kept_L.sum()))  # of its loss
         sample = {"input_ids": ids, "completion_mask": is_completion_L[kept_L], "old_log_probs": unused}
-        row.add({**sample, "advantage": 0.0, "group_id": 0})
-    packed = row.pack()
+        sample |= {"advantage": 0.0, "group_id": 0}
+        if most and trees[-1].samples and not trees[-1].fits(sample, most):
+            trees.append(TreeRow())
+            firsts.append(number)
+        trees[-1].add(sample)
+    return [
+        _layout(tree, kept_BL[first : first + len(tree.samples), -completion:], first, ids_BL.device)
+        for tree, first in zip(trees, firsts, strict=True)
+    ]
+
+
+def _layout(tree: TreeRow, kept_BC: torch.Tensor, first: int, device: torch.device) -> Layout:
+    """first: the number of the tree's first row."""
+    packed = tree.pack()
     scored_M, place_N = packed["token_index"].unique(return_inverse=True)
     inputs = {
         "input_ids": packed["input_ids"][None].to(device),
@@ -145,25 +146,71 @@ def lay_out(ids_BL: torch.Tensor, mask_BL: torch.Tensor, completion: int) -> Lay
         "scored": scored_M.to(device),
         "tree": Tree(packed, device),
     }
-    row_N, column_N = kept_BL[:, -completion:].nonzero(as_tuple=True)  # the order of `token_index`
+    row_N, column_N = kept_BC.nonzero(as_tuple=True)  # the order of `token_index`
     labels_1M = packed["shift_labels"][scored_M][None]
-    return Layout(inputs, *(tensor.to(device) for tensor in (labels_1M, row_N, column_N, place_N)))
+    return Layout(inputs, *(tensor.to(device) for tensor in (labels_1M, row_N + first, column_N, place_N)))
+
+
+def accept_packed(model: PreTrainedModel) -> None:
+    """Let a causal LM with TRL's fused head take packed rows, and its backbone return the states that are scored.
+
+    `model(layouts=[…])` returns (log-probabilities 1 x M, entropies or None) for each layout. All but the last are
+    computed anew in the backward pass, so that one layout's activations are in memory at a time. Without layouts,
+    nothing changes.
+    """
+    model.set_attn_implementation(ATTENTION)
+    backbone, fused = model.base_model, model.forward
+    plain = backbone.forward
+
+    def backbone_forward(self: Any, *args: Any, scored: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        output = plain(*args, **kwargs)
+        if scored is not None:
+            output.last_hidden_state = output.last_hidden_state[:, scored]
+        return output
+
+    def one(layout: Layout) -> tuple[torch.Tensor, torch.Tensor | None]:
+        output = fused(**layout.inputs, shift_labels=layout.labels_1M, fused_lm_head=True)
+        if not layout.inputs["tree"].used:
+            raise RuntimeError("the model's layers do not pass `tree` to their attention: set shared_prefix: false")
+        return output.log_probs, output.entropy
+
+    @functools.wraps(type(model).forward)  # `generate` checks its arguments against the signature
+    def forward(self: Any, *args: Any, layouts: Sequence[Layout] | None = None, **kwargs: Any) -> Any:
+        if layouts is None:
+            return fused(*args, **kwargs)
+        *early, last = layouts
+        return [checkpoint(one, layout, use_reentrant=False) for layout in early] + [one(last)]
+
+    backbone.forward = types.MethodType(backbone_forward, backbone)
+    model.forward = types.MethodType(forward, model)
 
 
 def log_probabilities(
-    model: torch.nn.Module, ids_BL: torch.Tensor, mask_BL: torch.Tensor, completion: int
+    model: torch.nn.Module,
+    ids_BL: torch.Tensor,
+    mask_BL: torch.Tensor,
+    completion: int,
+    most: int | None = None,
+    sharded: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(B x C log-probabilities of the last `completion` tokens of each row, B x C entropies), 0 where masked.
 
-    model: as `accept_packed` and TRL's fused LM head leave it; no entropies if that one does not compute them.
+    model: as `accept_packed` leaves it; no entropies if its head does not compute them. most: as of `lay_out`. sharded:
+    the weights are, so that all processes must make as many passes.
     """
-    layout = lay_out(ids_BL, mask_BL, completion)
-    outputs = model(**layout.inputs, shift_labels=layout.labels_1M, fused_lm_head=True)
-    if not layout.inputs["tree"].used:
-        raise RuntimeError("the model's layers do not pass `tree` to their attention: set shared_prefix: false")
+    layouts = lay_out(ids_BL, mask_BL, completion, most)
+    own = len(layouts)
+    if sharded and most:
+        count = torch.tensor(own, device=ids_BL.device)
+        torch.distributed.all_reduce(count, op=torch.distributed.ReduceOp.MAX)
+        layouts += layouts[-1:] * (int(count) - own)  # whose numbers count for nothing
+    found = model(layouts=layouts)
 
-    def spread(values_1M: torch.Tensor) -> torch.Tensor:
-        empty_BC = values_1M.new_zeros(len(ids_BL), completion)
-        return empty_BC.index_put((layout.row_N, layout.column_N), values_1M[0, layout.place_N])
+    def spread(values: Sequence[torch.Tensor]) -> torch.Tensor:
+        result_BC = values[0].new_zeros(len(ids_BL), completion)
+        for layout, values_1M in zip(layouts[:own], values[:own], strict=True):
+            result_BC = result_BC.index_put((layout.row_N, layout.column_N), values_1M[0, layout.place_N])
+        return result_BC + 0.0 * sum(values_1M.sum() for values_1M in values[own:])
 
-    return spread(outputs.log_probs), None if outputs.entropy is None else spread(outputs.entropy)
+    logps, entropies = zip(*found, strict=True)
+    return spread(logps), None if entropies[0] is None else spread(entropies)

@@ -157,14 +157,15 @@ def test_log_probabilities_and_gradients_are_trls(make, lora, beta):
         assert (a - b).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("most", [None, 20], ids=["one pass", "several passes"])
 @pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"])
-def test_every_loss_is_trls(make, loss_type):
+def test_every_loss_is_trls(make, loss_type, most):
     keys = {
         "loss_type": loss_type,
         "beta": 0.1,
         "importance_sampling_level": "sequence" if loss_type == "luspo" else "token",
     }
-    plain, shared = plain_and_shared(make, **keys)
+    plain, shared = plain_and_shared(make, own={"packed_tokens": most}, **keys)
     completions = some_completions(plain)
     (loss_a, grad_a, _), (loss_b, grad_b, _) = (one_loss(trainer, completions) for trainer in (plain, shared))
     assert loss_a == pytest.approx(loss_b, rel=1e-5, abs=1e-5)
@@ -246,9 +247,17 @@ def test_true_is_an_error_where_auto_falls_back(make, monkeypatch, caplog):
     assert not make(SharedPrefixGRPOTrainer, own={"shared_prefix": "auto"}).shares
 
 
-def test_with_checkpointing_only_the_gradient_pass_falls_back(make):
-    shared = make(SharedPrefixGRPOTrainer, own={"shared_prefix": "true"}, gradient_checkpointing=True)
-    plain = make(ScoredGRPOTrainer, gradient_checkpointing=True)
+@pytest.mark.parametrize("most", [None, 20], ids=["one pass", "several passes"])
+@pytest.mark.parametrize("lora", [False, True], ids=["all weights", "LoRA"])
+def test_with_checkpointing_the_gradient_is_trls_too(make, lora, most):
+    shared = make(
+        SharedPrefixGRPOTrainer,
+        own={"shared_prefix": "true", "packed_tokens": most},
+        lora=lora,
+        gradient_checkpointing=True,
+    )
+    plain = make(ScoredGRPOTrainer, gradient_checkpointing=True, lora=lora)
+    shared.model.load_state_dict(plain.model.state_dict())
     completions = some_completions(plain)
     (loss_a, grad_a, _), (loss_b, grad_b, _) = (one_loss(trainer, completions) for trainer in (plain, shared))
     assert loss_a == pytest.approx(loss_b, rel=1e-5, abs=1e-5) and (grad_a - grad_b).norm() / grad_a.norm() < 1e-4

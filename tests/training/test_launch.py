@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -133,10 +132,10 @@ def test_a_batch_of_8_is_4_in_each_of_two_processes(kind, one_process, tmp_path)
     launch = ["-m", "accelerate.commands.launch", "--config_file", ROOT / f"recipes/accelerate/{kind}.yaml"]
     launch += ["--num_processes", "2", "--main_process_port", free_port(), "-m", f"stonk_trainer.{trainer}"]
     layout = "--batch 4 --gradient_accumulation_steps 1".split()
+    layout += ["--packed_tokens", "2000"] * (trainer == "grpo")  # of a rank's rows, not all fit
     done = shell(sys.executable, *launch, *flags, *layout, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert measured(tmp_path) == pytest.approx(expected, rel=1e-5, abs=1e-5) and completions(tmp_path) == said
-    assert bool(re.search("sharded weights", done.stdout)) == (kind == "fsdp2" and trainer == "grpo")
 
 
 def test_the_accelerate_recipes_are_what_their_names_say():

@@ -170,7 +170,7 @@ def test_a_shared_prompt_is_kept_once(recipe, config, tiny_model_folder):
     packed.accept_packed(model.get_base_model())
     ids = torch.arange(4 * 60).view(4, 60)
     ids[:, :40] = ids[0, :40]
-    layout = packed.lay_out(ids, torch.ones_like(ids), 20)
+    (layout,) = packed.lay_out(ids, torch.ones_like(ids), 20)
     with fake_passes.Live() as live:
         states = fake_passes.backbone(model)(**layout.inputs, use_cache=False).last_hidden_state
         kept = live.now
@@ -228,6 +228,7 @@ def test_longer_texts_need_more_and_shared_prompts_and_checkpointing_less(recipe
     assert needs() < plain
     assert needs(shared_prefix="false", gradient_checkpointing="true") < plain
     assert plain < needs(shared_prefix="false", prompt=800)
+    assert needs(per_device_train_batch_size=8, packed_tokens=600) < needs(per_device_train_batch_size=8)
 
 
 def test_the_total_is_the_largest_phase_and_not_the_sum(recipe, config):

@@ -21,13 +21,23 @@ def padded(rows, completion):
 
 
 def test_each_distinct_token_is_there_once_and_none_is_padding():
-    layout = packed.lay_out(*padded([(PROMPT, answer) for answer in ANSWERS], 4), 4)
+    (layout,) = packed.lay_out(*padded([(PROMPT, answer) for answer in ANSWERS], 4), 4)
     tree = layout.inputs["tree"]
     # the trie forks one token before rows differ: the last of the prompt is there twice, and so is 11
     assert layout.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 10, 11, 12, 11, 13, 14, 8, 20]]
     assert layout.inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 3, 4]]
     assert tree.lengths == [3, 2, 2, 3, 2] and tree.paths == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 4]]
     assert len(layout.row_N) == sum(map(len, ANSWERS)) and layout.labels_1M.shape[1] < len(layout.row_N)
+
+
+def test_a_layout_has_at_most_so_many_tokens_and_no_row_is_split():
+    rows = padded([(PROMPT, answer) for answer in ANSWERS], 4)
+    sizes = {most: [layout.inputs["input_ids"].numel() for layout in packed.lay_out(*rows, 4, most)]
+             for most in (12, 10, 8, 1)}  # fmt: skip
+    assert sizes == {12: [12], 10: [10, 5], 8: [7, 8, 5], 1: [7, 8, 5]}
+    layouts = packed.lay_out(*rows, 4, 8)
+    placed = [tuple(pair) for one in layouts for pair in torch.stack([one.row_N, one.column_N], 1).tolist()]
+    assert placed == [(row, column) for row, answer in enumerate(ANSWERS) for column in range(len(answer))]
 
 
 @pytest.mark.parametrize("completion", [[[9], [9, 9]], [[9, 8, 7], [9, 8, 7]], [[], [4]]], ids=str)
@@ -39,7 +49,7 @@ def test_a_packed_row_has_the_states_of_its_rows(tiny_model_folder, completion):
     with torch.no_grad():
         plain = [model(torch.tensor([p + a])).logits[0, len(p) - 1 : -1].log_softmax(-1) for p, a in rows]
         packed.accept_packed(model)
-        layout = packed.lay_out(ids, mask, 3)
+        (layout,) = packed.lay_out(ids, mask, 3)
         states = model.base_model(**layout.inputs, use_cache=False).last_hidden_state
         found = model.lm_head(states)[0].log_softmax(-1)[layout.place_N]
         again = model(torch.tensor([PROMPT])).logits  # and without a tree nothing has changed

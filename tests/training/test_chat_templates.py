@@ -79,7 +79,9 @@ def test_prompts_that_a_template_cuts_are_refused(refused, tiny_model_folder, ti
     (tmp_path / "model/chat_template.jinja").write_text(STYLES["plain"].replace("m.content", "m.content[:200]"))
     flags = ["--model", tmp_path / "model", "--out", tmp_path / "run", "--max_train_samples", "8"]
     recipe = "stocks/demo/warmup" if command == "sft" else "stocks/demo/stage1"
-    assert "leaves out the user message of a prompt, or a part" in refused(command, "--config", recipe, *flags)
+    said = refused(command, "--config", recipe, *flags)
+    assert "leaves out the user message of a prompt, or a part" in said
+    assert ("train rows)" if command == "check" else "training rows)") in said
     assert not (tmp_path / "run").exists()
 
 

@@ -134,12 +134,36 @@ def forward_peak(config: PretrainedConfig, args: Any, rows: int, tokens: int) ->
 
 
 def training_pass(config: PretrainedConfig, args: Any, prompt: int, completion: int, shared: bool) -> tuple[int, int]:
-    """(bytes that the layers keep for the backward pass of one micro-batch, peak of that pass beside them)."""
-    rows, layout = args.train.per_device_train_batch_size, _layout(args, prompt, completion) if shared else None
+    """(bytes that the layers keep for the backward pass of one micro-batch, peak of that pass beside them).
+
+    shared: on a packed row, the largest of a micro-batch of groups whose answers have nothing in common.
+    """
+    rows, how = args.train.per_device_train_batch_size, (config, args, prompt, completion)
+    if not shared:
+        return _training_pass(*how, rows)
+    group, most = args.train.num_generations, args.options.packed_tokens
+    if most:
+        fits = (n for n in range(rows, 1, -1) if math.ceil(n / group) * prompt + n * completion <= most)
+        rows = next(fits, 1)
+    prompts = math.ceil(rows / group)
+    if rows <= 8:
+        return _training_pass(*how, rows, prompts)
+    narrow, wide, both = (_training_pass(*how, *of) for of in ((4, 1), (8, 1), (8, 2)))  # rows, prompts: each alike
+    tape, working = (
+        w + (prompts - 1) * (b - w) + (rows - 8) * (w - n) // 4 for n, w, b in zip(narrow, wide, both, strict=True)
+    )
+    return tape, working
+
+
+def _training_pass(
+    config: PretrainedConfig, args: Any, prompt: int, completion: int, rows: int, prompts: int | None = None
+) -> tuple[int, int]:
+    """As `training_pass`, of padded rows, or of those of so many distinct prompts on a packed row."""
     tapes = []
     for layers in (1, 2):
         model = with_lora(empty_model(config, args.model, layers), args.model).train()
-        if shared:
+        layout = _layout(prompts, rows, prompt, completion) if prompts else None
+        if layout:
             packed.accept_packed(model.get_base_model() if args.model.use_peft else model)
         if args.train.gradient_checkpointing:
             model.gradient_checkpointing_enable(args.train.gradient_checkpointing_kwargs)
@@ -151,10 +175,10 @@ def training_pass(config: PretrainedConfig, args: Any, prompt: int, completion: 
                     parameter.grad = torch.zeros_like(parameter)  # exists already: gradients are counted elsewhere
             with Live() as live:
                 with autocast(args):
-                    if layout is None:
-                        states = _forward(backbone(model), rows, prompt + completion).last_hidden_state
-                    else:
+                    if layout:
                         states = backbone(model)(**layout.inputs, use_cache=False).last_hidden_state
+                    else:
+                        states = _forward(backbone(model), rows, prompt + completion).last_hidden_state
                 tapes.append(live.now)
                 live.peak = live.now
                 if layers == 2:
@@ -165,13 +189,10 @@ def training_pass(config: PretrainedConfig, args: Any, prompt: int, completion: 
     return one + (config.num_hidden_layers - 1) * (two - one), live.peak - two + unpacked
 
 
-def _layout(args: Any, prompt: int, completion: int) -> packed.Layout:
-    """The largest pass of a micro-batch of groups, whose answers have nothing in common, on packed rows."""
-    rows, group = args.train.per_device_train_batch_size, args.train.num_generations
+def _layout(prompts: int, rows: int, prompt: int, completion: int) -> packed.Layout:
     ids_BL = torch.arange(rows)[:, None].repeat(1, prompt + completion)
-    ids_BL[:, :prompt] //= group
-    passes = packed.lay_out(ids_BL, torch.ones_like(ids_BL), completion, args.options.packed_tokens)
-    return max(passes, key=lambda layout: layout.inputs["input_ids"].numel())
+    ids_BL[:, :prompt] //= math.ceil(rows / prompts)
+    return packed.lay_out(ids_BL, torch.ones_like(ids_BL), completion)[0]
 
 
 def backbone(model: PreTrainedModel | PeftModel) -> torch.nn.Module:

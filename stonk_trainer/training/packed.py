@@ -33,23 +33,29 @@ class Tree:
     used: whether an attention has read it.
     """
 
-    def __init__(self, packed: dict[str, torch.Tensor], device: torch.device):
+    def __init__(self, packed: dict[str, torch.Tensor]):
         starts, ends = (packed[f"tree_cu_seqlens_{name}"].tolist() for name in ("q", "k"))
         index, number_of = packed["tree_kv_index"].tolist(), {start: i for i, start in enumerate(starts)}
         self.lengths = [end - start for start, end in zip(starts, starts[1:], strict=False)]
         self.paths: list[list[int]] = []
-        self.masks: list[torch.Tensor | None] = []
         for at, end in zip(ends, ends[1:], strict=False):
-            path, keys = [], end - at
+            path = []
             while at < end:
                 path.append(number_of[index[at]])
                 at += self.lengths[path[-1]]
-            queries = self.lengths[path[-1]]
-            sees_all = len(path) == 1 or queries == 1  # or the lower triangle, from the corner at the right
-            mask = None if sees_all else torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
             self.paths.append(path)
-            self.masks.append(mask)
         self.used = False
+        self._masks: dict[tuple[int, int], torch.Tensor] = {}
+
+    def mask(self, path: list[int], device: torch.device) -> torch.Tensor | None:
+        """What a segment sees of its path: the lower triangle, from the corner at the right. All layers share it."""
+        queries, keys = self.lengths[path[-1]], sum(self.lengths[number] for number in path)
+        if len(path) == 1 or queries == 1:  # causal by itself, or it sees all
+            return None
+        if (queries, keys) not in self._masks:
+            sees = torch.ones(queries, keys, dtype=torch.bool, device=device)
+            self._masks[queries, keys] = sees.tril(keys - queries)
+        return self._masks[queries, keys]
 
 
 def attention(
@@ -74,12 +80,18 @@ def attention(
         states.split(tree.lengths, dim=2) for states in (query, repeat_kv(key, groups), repeat_kv(value, groups))
     )
     found = []
-    for path, mask in zip(tree.paths, tree.masks, strict=True):
+    for path in tree.paths:
         own, root = path[-1], len(path) == 1
         seen, read = (states[own] if root else torch.cat([states[i] for i in path], dim=2) for states in (keys, values))
         found.append(
             scaled_dot_product_attention(
-                queries[own], seen, read, attn_mask=mask, dropout_p=dropout, is_causal=root, scale=scaling
+                queries[own],
+                seen,
+                read,
+                attn_mask=tree.mask(path, query.device),
+                dropout_p=dropout,
+                is_causal=root,
+                scale=scaling,
             )
         )
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
@@ -144,7 +156,7 @@ def _layout(tree: TreeRow, kept_BC: torch.Tensor, first: int, device: torch.devi
         "position_ids": packed["position_ids"][None].to(device),
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # 4 dimensions: taken as it is
         "scored": scored_M.to(device),
-        "tree": Tree(packed, device),
+        "tree": Tree(packed),
     }
     row_N, column_N = kept_BC.nonzero(as_tuple=True)  # the order of `token_index`
     labels_1M = packed["shift_labels"][scored_M][None]

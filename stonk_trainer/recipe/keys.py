@@ -62,6 +62,11 @@ class SFTRun:
     """Keys of `stonk sft` beyond TRL's."""
 
     dry_run: bool = option(False, "Check recipe, model and data, print the plan, train nothing.")
+    trial_pass: bool = option(
+        True,
+        "Before step one, a forward and backward pass of the longest rows, so that a run too large for its device ends "
+        "in the first minute; its gradients are dropped.",
+    )
 
 
 @dataclass

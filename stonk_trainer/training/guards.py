@@ -22,6 +22,7 @@ from stonk_trainer.training.callbacks import RunCallback
 from stonk_trainer.training.checkpoints import checkpoints, step_of
 from stonk_trainer.training.progress import cannot_end
 from stonk_trainer.training.run_record import RunRecord
+from stonk_trainer.training.trial import Trial
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, Trainer, TrainingArguments
@@ -33,14 +34,16 @@ def train(trainer: Trainer, resumed: str | None, args: Arguments, record: RunRec
     On SIGTERM or Ctrl-C the step is finished, a checkpoint written, and the process ends with 128 + the signal's number
     (143, 130), which a batch system can tell from a failure. record: finished in either case.
     """
-    signals, begun = StopSignals(), step_of(Path(resumed)) if resumed else 0
+    signals, trial, begun = StopSignals(), Trial(trainer), step_of(Path(resumed)) if resumed else 0
     trainer.add_callback(signals)
+    if args.options.trial_pass:
+        trainer.add_callback(trial)
     with signals:
         try:
             with reading(resumed or args.model.model_name_or_path):
                 trainer.train(resume_from_checkpoint=resumed)
         except Exception as error:
-            message = _explain(error, trainer, begun, args)
+            message = _explain(error, trainer, begun, args, trial)
             if message is None:
                 raise
             raise UserError(message) from error
@@ -77,14 +80,16 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
-def _explain(error: Exception, trainer: Trainer, begun: int, args: Arguments) -> str | None:
+def _explain(error: Exception, trainer: Trainer, begun: int, args: Arguments, trial: Trial) -> str | None:
     """Why a run ended that was resumed after `begun` steps; None where the traceback is needed."""
     step, last = max(trainer.state.global_step, begun) + 1, next(iter(checkpoints(trainer.args.output_dir)), None)
     if isinstance(error, UserError):
         return None
     # PyTorch's allocator on a CPU has no error class of its own
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
-        return f"out of memory in step {step}: {_advice(trainer, args)}"
+        failed = trial.tokens and not trial.passed
+        when = f"in a trial of the largest pass ({trial.what()})" if failed else f"in step {step}"
+        return f"out of memory {when}: {_advice(trainer, args, trial)}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         return (
             f"{error.filename or trainer.args.output_dir} cannot be written ({error.strerror}); the last checkpoint, "
@@ -97,14 +102,14 @@ def _explain(error: Exception, trainer: Trainer, begun: int, args: Arguments) ->
     return in_one_line(what, error)
 
 
-def _advice(trainer: Trainer, args: Arguments) -> str:
-    """For the longest rows that the recipe allows: the lengths of the batch that was too large are not known."""
-    prompt = trainer.args.max_length if args.trainer == "sft" else 512
-    completion = getattr(trainer.args, "max_completion_length", None) or 1
+def _advice(trainer: Trainer, args: Arguments, trial: Trial) -> str:
+    """For the longest rows: those of the trial or, without one, those that the recipe allows."""
+    answer = getattr(trainer.args, "max_completion_length", None) or 1
+    prompt, completion = trial.tokens or (512 if args.trainer == "grpo" else trainer.args.max_length or 1024, answer)
     device = trainer.args.device.type
     config = trainer.accelerator.unwrap_model(trainer.model).config
     try:
-        return what_to_shrink(config, args, prompt or 1024, completion, trainer.args.world_size, device)
+        return what_to_shrink(config, args, prompt, completion, trainer.args.world_size, device)
     except UserError as error:  # a model that cannot be estimated
         return f"lower per_device_train_batch_size and the lengths ({error})"
 

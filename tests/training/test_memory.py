@@ -231,6 +231,14 @@ def test_longer_texts_need_more_and_shared_prompts_and_checkpointing_less(recipe
     assert needs(per_device_train_batch_size=8, packed_tokens=600) < needs(per_device_train_batch_size=8)
 
 
+def test_a_large_batch_is_judged_by_a_few_of_its_rows(recipe, small):
+    args = recipe("stocks/demo/stage1", per_device_train_batch_size=24, num_generations=8)
+    measured = fake_passes._training_pass(small, args, 40, 20, rows=24, prompts=3)
+    assert fake_passes.training_pass(small, args, 40, 20, shared=True) == measured
+    huge = recipe("stocks/demo/stage1", per_device_train_batch_size=24 * 2**20, num_generations=8)
+    assert fake_passes.training_pass(small, huge, 40, 20, shared=True)[0] > 2**19 * measured[0]
+
+
 def test_the_total_is_the_largest_phase_and_not_the_sum(recipe, config):
     phases = memory.estimate(config, recipe("stocks/demo/stage1"), 40, 20)
     assert {"rollout", "loss", "backward", "step"} <= set(phases)

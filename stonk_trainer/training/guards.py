@@ -87,9 +87,10 @@ def _explain(error: Exception, trainer: Trainer, begun: int, args: Arguments, tr
         return None
     # PyTorch's allocator on a CPU has no error class of its own
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
-        failed = trial.tokens and not trial.passed
-        when = f"in a trial of the largest pass ({trial.what()})" if failed else f"in step {step}"
-        return f"out of memory {when}: {_advice(trainer, args, trial)}"
+        advice = _advice(trainer, args, trial)
+        if trial.tokens and not trial.passed:
+            return f"out of memory in a trial of the largest pass ({trial.what()}): {advice}"
+        return f"out of memory in step {step}: {advice}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         return (
             f"{error.filename or trainer.args.output_dir} cannot be written ({error.strerror}); the last checkpoint, "

@@ -85,7 +85,7 @@ def test_no_row_trains_on_its_prompt(run_sft, adding_model_folder, monkeypatch, 
         return original(self, model, inputs, *args, **keys)
 
     monkeypatch.setattr(SmallVocabularySFTTrainer, "compute_loss", compute_loss)
-    run_sft(tmp_path / "sft")
+    run_sft(tmp_path / "sft", "--trial_pass", "false")
     tokenizer = load_tokenizer(str(adding_model_folder))
     assert len(seen) == 8
     for ids, labels in seen:
@@ -99,13 +99,9 @@ def test_rows_without_a_token_to_learn_are_refused_with_their_count(adding_model
     from stonk_trainer.errors import UserError
     from stonk_trainer.models.loading import load_tokenizer
 
-    tokenizer = load_tokenizer(str(adding_model_folder))
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
-    )
-    turn = {"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Hello"}]}
-    with pytest.raises(UserError, match="3 of 3 training rows have no token to learn from"):
-        sft.whole_rows(Dataset.from_list([turn] * 3), tokenizer, 100, "training")
+    rows = Dataset.from_dict({"input_ids": [[5, 6], [], []]})
+    with pytest.raises(UserError, match="2 of 3 training rows have no token to learn from"):
+        sft.whole_rows(rows, load_tokenizer(str(adding_model_folder)), 100, "training")
 
 
 def test_grpo_logs_every_answer_with_its_source_and_whether_it_is_right(run_grpo, tmp_path):

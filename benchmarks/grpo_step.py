@@ -1,14 +1,19 @@
-"""A GRPO step with shared prompts beside plain TRL's, phase by phase, in one process.
+"""A GRPO step of ours beside plain TRL's, and beside another commit's, phase by phase.
 
     python benchmarks/grpo_step.py                                    embedded model and small GPT, all shapes
     python benchmarks/grpo_step.py --models gpt --shapes 8,128,32 --groups 1 --rounds 9 --json out.json
-    python benchmarks/grpo_step.py --models embedded --shapes 8,400,64 --checkpointing --vary
+    python benchmarks/grpo_step.py --models embedded --shapes 8,400,64 --checkpointing --vary --against HEAD~3
+    python benchmarks/grpo_step.py --real stocks/demo/stage1 --model runs/demo/warmup/best_model --against HEAD~3
 
-Both trainers have the same weights, prompts and seeds and sample exactly C tokens; with `--vary`, between a fifth of C
-and C of them are learnt from. Rounds alternate, and which goes first does too. A step is as many groups as a forward
-pass of the model's recipe has (or `--groups`): rollout, reference log-probabilities, loss and gradient, optimiser.
-Times are medians over the rounds; ratios are of neighbouring steps, with their quartiles. Differences of loss and
-gradient are on the same completions, in fp32. Peak memory is that of a process of its own.
+Each is a process of its own, which waits while another works: rounds alternate, and which goes first does too. All have
+the same weights, prompts and seeds. Without `--real` they sample exactly C tokens; with `--vary`, between a fifth of C
+and C of them are learnt from. A step is as many groups as a forward pass of the model's recipe has (or `--groups`).
+With `--real`, rows, model and batch are a recipe's (further flags are its keys), answers end where they end, and the
+learning rate is 0, so that all have the same model in each round; TRL draws other samples from it than we do.
+
+Times are medians over the rounds; ratios are of neighbouring steps, with their quartiles. `computed` counts the tokens
+of all forward passes with a gradient, `needed` the distinct ones among them. Differences of loss and gradient are on
+the same completions, in fp32. Peak memory is that of the process, or of the GPU.
 """
 
 from __future__ import annotations
@@ -21,9 +26,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the package does where it is imported before torch
 
 import torch
 from datasets import Dataset
@@ -31,15 +39,20 @@ from peft import LoraConfig
 from trl import GRPOConfig
 
 from stonk_trainer.models import loading
+from stonk_trainer.recipe import load_recipe
 from stonk_trainer.task import Task, TaskArguments
 from stonk_trainer.tasks.btc.gpt import new_gpt
 from stonk_trainer.training.grouped import SharedPrefixGRPOTrainer
 from stonk_trainer.training.resumable import ScoredGRPOTrainer
 
+ROOT = Path(__file__).resolve().parents[1]
 SHAPES = ("8,400,64", "8,128,32", "4,800,128", "16,200,200")
-PHASES = ("prefill", "decode", "reference", "forward+backward", "optimiser")
+PHASES = ("prefill", "decode", "reference", "forward+backward", "optimiser", "other")
 GROUPS = {"embedded": 1, "gpt": 8}  # as recipes/stocks/stage1.yaml and recipes/btc/rl.yaml
 SMALL_GPT = {"hidden_size": 64, "layers": 3, "heads": 4, "positions": 1024}  # as recipes/btc/pretrain.yaml
+
+
+# ------------------------------------------------------------------------------------------------- one process
 
 
 class _Silent(Task):
@@ -52,111 +65,104 @@ class _Silent(Task):
 
 
 class Steps:
-    """One trainer, and the seconds of each phase of its steps."""
+    """One trainer, and the seconds of each phase of its steps. spec: what `main` makes of the flags."""
 
-    def __init__(
-        self, cls, path: str, shape: tuple[int, int, int], groups: int, dtype: str, lora: bool, how: str, **own
-    ):
-        group, prompt, completion = shape
-        tokenizer = loading.load_tokenizer(path)
-        args = GRPOConfig(
-            output_dir=tempfile.mkdtemp(), per_device_train_batch_size=group * groups, num_generations=group,
-            max_completion_length=completion, generation_kwargs={"min_new_tokens": completion}, beta=0.04,
-            loss_type="dr_grpo", bf16=False, gradient_checkpointing="checkpointing" in how, report_to="none",
-            save_strategy="no", disable_tqdm=True, use_cpu=not torch.accelerator.is_available(), learning_rate=1e-5,
-            max_steps=1,
-            mask_truncated_completions=False, model_init_kwargs={"dtype": dtype},
-        )  # fmt: skip
-        peft = {"peft_config": LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")} if lora else {}
+    def __init__(self, spec: dict[str, Any]):
+        self.spec, self.rounds = spec, 0
         torch.manual_seed(0)
-        self.trainer = cls(
-            model=path, args=args, processing_class=tokenizer, 
-            train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(groups)]}),
-            reward_funcs=[lambda completions, **_: torch.arange(len(completions)).float().tolist()],
-            task=_Silent(TaskArguments()), **peft, **own,
-        )  # fmt: skip
-        trainer = self.trainer
+        self.trainer = trainer = (_real if spec["real"] else _synthetic)(spec)
         trainer.create_optimizer()
-        trainer.model.train()
-        trainer._step, trainer.current_gradient_accumulation_steps = 0, 1
-        generator = torch.Generator().manual_seed(1)
-        vocabulary = range(64) if len(tokenizer) < 1000 else range(1000, 40_000)
-        picks = torch.randint(len(vocabulary), (groups, prompt), generator=generator).tolist()
-        ids = [[vocabulary[i] for i in pick] for pick in picks]
-        trainer._tokenize_prompts = lambda prompts: ([ids[int(text)] for text in prompts], None, {})
-        self.rows = [dict(row) for row in trainer.train_dataset for _ in range(group)]
-        lengths = torch.randint(completion // 5, completion + 1, (len(self.rows),), generator=generator).tolist()
-        if "vary" in how:
-            self._cut(lengths)
-        self.seconds: dict[str, float] = {}
-        self._time(trainer, "_get_per_token_logps_and_entropies", "reference")
-        self._time(trainer, "_generate_single_turn", "decode")
+        trainer._step, trainer.current_gradient_accumulation_steps = 0, trainer.args.gradient_accumulation_steps
+        self.prompts = trainer.args.generation_batch_size // trainer.num_generations
+        self.seconds: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
+        self.sampling, self.started = False, 0.0
+        for name in ("_get_per_token_logps_and_entropies", "_generate_single_turn", "_generate_and_score_completions"):
+            self._time(name)
         backbone = trainer.accelerator.unwrap_model(trainer.model)
-        backbone = (backbone.get_base_model() if lora else backbone).base_model
+        backbone = (backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone).base_model
         backbone.register_forward_pre_hook(self._before, with_kwargs=True)
         backbone.register_forward_hook(self._after, with_kwargs=True)
-        self.sampling, self.started = False, 0.0
 
-    def _cut(self, lengths: list[int]) -> None:
-        generate = self.trainer._generate_single_turn
-
-        def cut(*args, **keys):
-            completions, extra = generate(*args, **keys)
-            return [ids[:length] for ids, length in zip(completions, lengths, strict=True)], extra
-
-        self.trainer._generate_single_turn = cut
-
-    def _time(self, owner, name: str, phase: str) -> None:
-        original = getattr(owner, name)
+    def _time(self, name: str) -> None:
+        original = getattr(self.trainer, name)
 
         def timed(*args, **keys):
-            started, self.sampling = time.perf_counter(), phase == "decode"
+            if name == "_get_per_token_logps_and_entropies" and torch.is_grad_enabled():
+                self._count(args[1], args[2])
+                return original(*args, **keys)
+            started, self.sampling = time.perf_counter(), name == "_generate_single_turn"
             result = original(*args, **keys)
             synchronise()
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+            self.seconds[name] += time.perf_counter() - started
+            if self.sampling:
+                self.tokens["answers"] += sum(map(len, result[0]))
             self.sampling = False
             return result
 
-        setattr(owner, name, timed)
+        setattr(self.trainer, name, timed)
+
+    def _count(self, ids_BL: torch.Tensor, mask_BL: torch.Tensor) -> None:
+        rows = [tuple(ids[mask.bool()].tolist()) for ids, mask in zip(ids_BL, mask_BL, strict=True)]
+        self.tokens["needed"] += len({row[:end] for row in rows for end in range(1, len(row) + 1)})
 
     def _before(self, module, args, keys):
         self.started = time.perf_counter()
+        ids = keys["input_ids"] if "input_ids" in keys else args[0]
+        if torch.is_grad_enabled():
+            self.tokens["computed"] += ids.numel()
 
     def _after(self, module, args, keys, output):
         ids = keys["input_ids"] if "input_ids" in keys else args[0]
         if self.sampling and ids.shape[1] > 1:
             synchronise()
-            spent = time.perf_counter() - self.started
-            self.seconds["prefill"] = self.seconds.get("prefill", 0.0) + spent
-            self.seconds["decode"] = self.seconds.get("decode", 0.0) - spent
+            self.seconds["prefill"] += time.perf_counter() - self.started
 
-    def step(self) -> dict[str, float]:
-        """Seconds by phase of one step."""
-        trainer, self.seconds = self.trainer, {}
+    def step(self) -> dict[str, Any]:
+        """The seconds of one step by phase, and its tokens."""
+        trainer, group = self.trainer, self.trainer.num_generations
+        self.seconds.clear()
+        self.tokens.clear()
         torch.manual_seed(2)
-        batch = trainer._generate_and_score_completions(self.rows)
-        reference = self.seconds.pop("reference", 0.0)
+        numbers = [(self.rounds * self.prompts + n) % len(trainer.train_dataset) for n in range(self.prompts)]
+        rows = [dict(trainer.train_dataset[number]) for number in numbers for _ in range(group)]
+        self.rounds += 1
         started = time.perf_counter()
-        trainer.compute_loss(trainer.model, batch).backward()
+        for _ in range(trainer.args.gradient_accumulation_steps):
+            trainer.training_step(trainer.model, rows)
         synchronise()
-        gradient = time.perf_counter() - started
-        started = time.perf_counter()
+        passes, started = time.perf_counter() - started, time.perf_counter()
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
         synchronise()
-        optimiser = time.perf_counter() - started
-        times = {**self.seconds, "reference": reference, "forward+backward": gradient, "optimiser": optimiser}
-        return {phase: times.get(phase, 0.0) for phase in PHASES}
+        seconds = self.seconds
+        rollout, reference = seconds["_generate_single_turn"], seconds["_get_per_token_logps_and_entropies"]
+        scored = seconds["_generate_and_score_completions"]
+        found = {
+            "prefill": seconds["prefill"], "decode": rollout - seconds["prefill"], "reference": reference,
+            "forward+backward": passes - scored, "optimiser": time.perf_counter() - started,
+            "other": scored - rollout - reference,
+        }  # fmt: skip
+        return found | {"step": passes + found["optimiser"], **self.tokens, "peak_mib": peak_mib()}
 
-    def loss_and_gradient(self, completions: list[list[int]]) -> tuple[float, torch.Tensor]:
+    def gradient(self, path: str) -> float:
+        """The loss of a step on completions of its seed; its gradient goes to a file."""
         trainer = self.trainer
+        generator = torch.Generator().manual_seed(3)
+        group, _, completion = self.spec["shape"]
+        rows = [dict(row) for row in trainer.train_dataset for _ in range(group)]
+        completions = torch.randint(0, 60, (len(rows), completion), generator=generator).tolist()
+        cut = torch.randint(completion // 5, completion + 1, (len(rows),), generator=generator).tolist()
+        if self.spec["vary"]:
+            completions = [ids[:length] for ids, length in zip(completions, cut, strict=True)]
         trainer._generate_single_turn = lambda *_, **__: (completions, None)
+        trainer.model.train()
         trainer.model.zero_grad()
-        batch = trainer._generate_and_score_completions(self.rows)
-        loss = trainer.compute_loss(trainer.model, batch)
+        loss = trainer.compute_loss(trainer.model, trainer._generate_and_score_completions(rows))
         loss.backward()
-        gradient = torch.cat([p.grad.flatten().float() for p in trainer.model.parameters() if p.grad is not None])
-        return loss.item(), gradient
+        gradient = [p.grad.flatten().float() for p in trainer.model.parameters() if p.grad is not None]
+        torch.save(torch.cat(gradient), path)
+        return loss.item()
 
 
 def synchronise() -> None:
@@ -164,98 +170,155 @@ def synchronise() -> None:
         torch.accelerator.synchronize()
 
 
-KINDS = {"plain": (ScoredGRPOTrainer, {}), "shared": (SharedPrefixGRPOTrainer, {"shared_prefix": "auto"})}
-
-
-def peak_of(kind: str, path: str, shape: tuple[int, int, int], groups: int, dtype: str, lora: bool, how: str) -> float:
-    """Peak memory of a process that loads the model and does two steps, in MiB (of the GPU, where there is one)."""
-    command = [
-        sys.executable,
-        __file__,
-        "--peak",
-        kind,
-        path,
-        ",".join(map(str, shape)),
-        str(groups),
-        dtype,
-        str(int(lora)),
-        how,
-    ]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
-def print_peak(kind: str, path: str, shape: str, groups: str, dtype: str, lora: str, how: str) -> None:
-    cls, own = KINDS[kind]
-    steps = Steps(cls, path, tuple(map(int, shape.split(","))), int(groups), dtype, lora == "1", how, **own)
-    for _ in range(2):
-        steps.step()
+def peak_mib() -> float:
     if torch.cuda.is_available():
-        print(torch.cuda.max_memory_allocated() / 2**20)
-    else:
-        status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent's memory before the exec
-        print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent's memory before the exec
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def measure(
-    name: str, path: str, shape: tuple[int, int, int], groups: int, rounds: int, dtype: str, lora: bool, how: str,
-    compare: bool,
-) -> dict:  # fmt: skip
-    """Both trainers at one shape: medians, ratios of neighbours with quartiles, differences of loss and gradient when
-    these are to be compared."""
-    peaks = {
-        kind: peak_of(kind, path, shape, groups, dtype, lora, how) for kind in KINDS
-    }  # first: this process is small yet
-    both = {kind: Steps(cls, path, shape, groups, dtype, lora, how, **own) for kind, (cls, own) in KINDS.items()}
-    seen: dict[str, list] = {kind: [] for kind in both}
+def _class_and_keys(spec: dict[str, Any]) -> tuple[type, dict[str, Any]]:
+    return (ScoredGRPOTrainer, {}) if spec["kind"] == "plain" else (SharedPrefixGRPOTrainer, {"shared_prefix": "auto"})
+
+
+def _synthetic(spec: dict[str, Any]) -> ScoredGRPOTrainer:
+    (group, prompt, completion), groups, (cls, own) = spec["shape"], spec["groups"], _class_and_keys(spec)
+    tokenizer = loading.load_tokenizer(spec["model"])
+    args = GRPOConfig(
+        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=group * groups, num_generations=group,
+        max_completion_length=completion, generation_kwargs={"min_new_tokens": completion}, beta=0.04,
+        loss_type="dr_grpo", bf16=False, gradient_checkpointing=spec["checkpointing"], report_to="none",
+        save_strategy="no", disable_tqdm=True, use_cpu=not torch.accelerator.is_available(), learning_rate=1e-5,
+        max_steps=1, gradient_accumulation_steps=1,
+        mask_truncated_completions=False, model_init_kwargs={"dtype": spec["dtype"]},
+    )  # fmt: skip
+    peft = {"peft_config": LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")} if spec["lora"] else {}
+    trainer = cls(
+        model=spec["model"], args=args, processing_class=tokenizer,
+        train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(groups)]}),
+        reward_funcs=[lambda completions, **_: torch.arange(len(completions)).float().tolist()],
+        task=_Silent(TaskArguments()), **peft, **own,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    vocabulary = range(64) if len(tokenizer) < 1000 else range(1000, 40_000)
+    picks = torch.randint(len(vocabulary), (groups, prompt), generator=generator).tolist()
+    ids = [[vocabulary[i] for i in pick] for pick in picks]
+    trainer._tokenize_prompts = lambda prompts: ([ids[int(text)] for text in prompts], None, {})
+    lengths = torch.randint(completion // 5, completion + 1, (group * groups,), generator=generator).tolist()
+    generate = trainer._generate_single_turn
+
+    def cut(*args, **keys):
+        completions, extra = generate(*args, **keys)
+        return [ids[:length] for ids, length in zip(completions, lengths, strict=True)], extra
+
+    if spec["vary"]:
+        trainer._generate_single_turn = cut
+    return trainer
+
+
+def _real(spec: dict[str, Any]) -> ScoredGRPOTrainer:
+    """As `stonk grpo` makes it, with a learning rate of 0."""
+    quiet = ["--learning_rate", "0", "--output_dir", tempfile.mkdtemp(), "--eval_strategy", "no", "--report_to", "none"]
+    quiet += ["--load_best_model_at_end", "false", "--save_strategy", "no", "--max_steps", "1"]
+    args = load_recipe(["--config", *spec["real"], *quiet], trainer="grpo")
+    name, (cls, own) = args.model.model_name_or_path, _class_and_keys(spec)
+    args.train.model_init_kwargs = loading.loading_options(args.model)
+    path = loading.locate_model(name, args.train.output_dir)
+    return cls(
+        model=path, **loading.training_form(args.model), processing_class=loading.load_tokenizer(path),
+        args=args.train, reward_funcs=args.task.reward_functions(), train_dataset=args.task.rl_dataset("train"),
+        task=args.task, **own,
+    )  # fmt: skip
+
+
+def serve(spec: dict[str, Any]) -> None:
+    """Answer each line of the standard input, `step` or `gradient FILE`, with a line of JSON."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    steps = Steps(spec)
+    for line in sys.stdin:
+        command, _, path = line.strip().partition(" ")
+        print(json.dumps(steps.step() if command == "step" else steps.gradient(path)), file=answers, flush=True)
+
+
+# ------------------------------------------------------------------------------------------------- side by side
+
+
+class Worker:
+    """A process that serves; of another commit, where its package lies in the folder `spec["package"]`."""
+
+    def __init__(self, spec: dict[str, Any]):
+        environment = os.environ | {"PYTHONPATH": spec.get("package") or str(ROOT)}
+        command = [sys.executable, __file__, "--serve", json.dumps(spec)]
+        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115, closed by `end`
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
+        )
+
+    def ask(self, line: str) -> Any:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            self.log.seek(0)
+            sys.exit(f"a process ended:\n{self.log.read()[-3000:]}")
+        return json.loads(answer)
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.log.close()
+
+
+def measure(specs: dict[str, dict], rounds: int, compare: bool) -> dict[str, Any]:
+    """Medians by kind; ratios of neighbours to ours, with quartiles; differences of loss and gradient from TRL's."""
+    workers = {kind: Worker(spec) for kind, spec in specs.items()}
+    seen: dict[str, list[dict]] = {kind: [] for kind in workers}
     for turn in range(rounds + 1):
-        for kind in sorted(both, reverse=bool(turn % 2)):
-            found = both[kind].step()
+        for kind in list(workers)[:: -1 if turn % 2 else 1]:
+            found = workers[kind].ask("step")
             if turn:  # the first round warms up
                 seen[kind].append(found)
-    totals = {kind: [sum(times.values()) for times in runs] for kind, runs in seen.items()}
-    ratios = [a / b for a, b in zip(totals["plain"], totals["shared"], strict=True)]
-    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
-    del both
-    difference = _difference(path, shape, groups, lora, how) if compare else None
-    tokens = shape[0] * groups * shape[2]
+    for worker in workers.values():
+        worker.end()
+    ratios = {}
+    for kind in set(workers) - {"ours"}:
+        found = [one["step"] / ours["step"] for one, ours in zip(seen[kind], seen["ours"], strict=True)]
+        ratios[kind] = statistics.quantiles(found if rounds > 1 else found * 2, n=4, method="inclusive")
+    found = {
+        "medians": {k: {key: statistics.median(r[key] for r in runs) for key in runs[0]} for k, runs in seen.items()},
+        "ratios": ratios,
+    }
+    return found | ({"differences": _differences(specs)} if compare else {})
+
+
+def _differences(specs: dict[str, dict]) -> dict[str, tuple[float, float]]:
+    """{kind: (difference of the loss, of the gradient as a share of its norm)} from plain TRL's."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, spec in specs.items():
+            worker, path = Worker(spec | {"dtype": "float32"}), Path(folder, kind)
+            found[kind] = worker.ask(f"gradient {path}"), torch.load(path)
+            worker.end()
+    (loss, gradient), norm = found["plain"], found["plain"][1].norm()
     return {
-        "model": name, "shape": shape, "groups": groups, "dtype": dtype, "lora": lora, "how": how, "rounds": rounds,
-        "seconds": {
-            kind: {phase: statistics.median(times[phase] for times in runs) for phase in PHASES}
-            | {"step": statistics.median(totals[kind])}
-            for kind, runs in seen.items()
-        },
-        "tokens_per_second": {kind: tokens / statistics.median(totals[kind]) for kind in totals},
-        "peak_mib": peaks,
-        "ratio": {"median": quartiles[1], "quartiles": [quartiles[0], quartiles[2]]},
-        "difference": difference,
-    }  # fmt: skip
+        kind: (abs(other - loss), float((vector - gradient).norm() / norm))
+        for kind, (other, vector) in found.items()
+        if kind != "plain"
+    }
 
 
-def _difference(path: str, shape: tuple[int, int, int], groups: int, lora: bool, how: str) -> dict[str, float]:
-    """Of the loss, and of the gradient as a share of its norm, on the same completions in fp32."""
-    generator = torch.Generator().manual_seed(3)
-    completions = torch.randint(0, 60, (shape[0] * groups, shape[2]), generator=generator).tolist()
-    (loss_a, grad_a), (loss_b, grad_b) = (
-        Steps(cls, path, shape, groups, "float32", lora, how, **own).loss_and_gradient(completions)
-        for cls, own in KINDS.values()
-    )
-    return {"loss": abs(loss_a - loss_b), "gradient": ((grad_a - grad_b).norm() / grad_a.norm()).item()}
-
-
-def print_found(found: dict) -> None:
-    group, prompt, completion = found["shape"]
-    what = f"{found['groups']} x (G={group} P={prompt} C={completion})  {found['dtype']}"
-    print(f"\n{found['model']}  {what}{', LoRA' if found['lora'] else ''} {found['how']}")
-    print("        " + "".join(f"{phase:>18}" for phase in (*PHASES, "step")) + "   tokens/s   peak MiB")
-    for kind, seconds in found["seconds"].items():
-        cells = "".join(f"{seconds[phase]:>17.2f}s" for phase in (*PHASES, "step"))
-        print(f"{kind:<8}{cells}{found['tokens_per_second'][kind]:>11.1f}{found['peak_mib'][kind]:>11.0f}")
-    low, high = found["ratio"]["quartiles"]
-    print(f"shared is {found['ratio']['median']:.2f} times as fast ({low:.2f} to {high:.2f})")
-    if found["difference"]:
-        loss, gradient = found["difference"].values()
-        print(f"in fp32 the loss differs by {loss:.1e}, the gradient by {gradient:.1e} of its norm")
+def show(title: str, found: dict[str, Any]) -> None:
+    print(f"\n{title}")
+    names = (*PHASES, "step")
+    print(f"{'':<10}" + "".join(f"{name:>18}" for name in names) + "   computed   needed  answers  peak MiB")
+    for kind, medians in found["medians"].items():
+        counts = (medians.get(name, 0) for name in ("computed", "needed", "answers", "peak_mib"))
+        cells = "".join(f"{medians[name]:>17.2f}s" for name in names)
+        print(f"{kind:<10}{cells}" + "".join(f"{c:>{w}.0f}" for c, w in zip(counts, (11, 9, 9, 10), strict=True)))
+    for kind, (low, middle, high) in found["ratios"].items():
+        print(f"ours is {middle:.2f} times as fast as {kind} ({low:.2f} to {high:.2f})")
+    for kind, (loss, gradient) in found.get("differences", {}).items():
+        print(f"in fp32 the loss of {kind} is {loss:.1e} from TRL's, the gradient {gradient:.1e} of its norm")
 
 
 def main() -> None:
@@ -269,26 +332,51 @@ def main() -> None:
     parser.add_argument("--times_only", action="store_true", help="no comparison in fp32, which takes the most memory")
     parser.add_argument("--checkpointing", action="store_true", help="gradient_checkpointing, as Stage I and II set it")
     parser.add_argument("--vary", action="store_true", help="completions of many lengths, from C / 5 to C tokens")
+    parser.add_argument("--real", metavar="RECIPE", help="its rows, model and batch; further flags are its keys")
+    parser.add_argument("--against", metavar="REV", help="a commit to compare with, since there is training/grouped.py")
+    parser.add_argument("--without_trl", action="store_true", help="ours and --against alone")
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--peak", nargs=7, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.peak:
-        return print_peak(*options.peak)
-    how = " ".join(name for name in ("checkpointing", "vary") if getattr(options, name))
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    options, keys = parser.parse_known_args()
+    if options.serve:
+        return serve(json.loads(options.serve))
+    if keys and not options.real:
+        parser.error(f"unknown: {' '.join(keys)}")
+    if options.without_trl and not options.against:
+        parser.error("--without_trl needs --against")
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.models:
-            path = str(loading.embedded_model("embedded:smollm2-135m")) if name == "embedded" else folder
+        kinds: dict[str, dict] = {} if options.without_trl else {"plain": {}}
+        kinds["ours"] = {}
+        if options.against:
+            package = Path(folder, "against")
+            package.mkdir()
+            archive = subprocess.run(["git", "archive", options.against], cwd=ROOT, check=True, capture_output=True)
+            subprocess.run(["tar", "-x", "-C", package], input=archive.stdout, check=True)
+            kinds[options.against] = {"package": str(package)}
+
+        def run(title: str, compare: bool, **spec: Any) -> None:
+            specs = {kind: {"kind": kind, **spec, **own} for kind, own in kinds.items()}
+            found = measure(specs, options.rounds, compare)
+            results.append({"title": title, **spec, **found})
+            show(title, found)
+
+        if options.real:
+            run(f"{options.real} {' '.join(keys)}", False, real=[options.real, *keys])
+        for name in () if options.real else options.models:
+            path = str(loading.embedded_model("embedded:smollm2-135m")) if name == "embedded" else f"{folder}/gpt"
             if name == "gpt":
-                new_gpt(Path(folder), 64, **SMALL_GPT, seed=0)
+                new_gpt(Path(path), 64, **SMALL_GPT, seed=0)
             for text in options.shapes:
-                shape = tuple(map(int, text.split(",")))
-                lora = name == "embedded" and not options.full
-                groups = options.groups or GROUPS[name]
-                results.append(
-                    measure(name, path, shape, groups, options.rounds, options.dtype, lora, how, not options.times_only)
-                )
-                print_found(results[-1])
+                group, prompt, completion = shape = tuple(map(int, text.split(",")))
+                lora, groups = name == "embedded" and not options.full, options.groups or GROUPS[name]
+                how = {"checkpointing": options.checkpointing, "vary": options.vary}
+                said = ", ".join([options.dtype, *["LoRA"] * lora, *(key for key, value in how.items() if value)])
+                run(
+                    f"{name}  {groups} x (G={group} P={prompt} C={completion})  {said}",
+                    not options.times_only and not options.without_trl,
+                    real=None, model=path, shape=shape, groups=groups, dtype=options.dtype, lora=lora, **how,
+                )  # fmt: skip
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=2) + "\n")
 

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from transformers import set_seed
 
-    from stonk_trainer.models import chat, loading
+    from stonk_trainer.models import chat, drafting, loading
     from stonk_trainer.training import callbacks, checkpoints, distributed, guards
     from stonk_trainer.training.grouped import SharedPrefixGRPOTrainer
     from stonk_trainer.training.milestone import Milestone
@@ -71,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
             skip_zero_variance=args.options.skip_zero_variance,
             resample_groups=args.options.resample_groups,
             packed_tokens=args.options.packed_tokens,
+            draft_tokens=drafting.tokens_of(args.options.draft_tokens),
             callbacks=[callbacks.RunLog(run_log), guards.Warnings()],
         )
     if isinstance(task, ForecastTask):

@@ -24,7 +24,6 @@ def quiet_imports() -> None:
     """Before TRL is imported: no notes about kernels that are not installed, nor about keys renamed upstream."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*trl.experimental.*")  # it is pinned
 
 
 def start_log(to: TextIO | None = None) -> None:

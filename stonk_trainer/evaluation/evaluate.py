@@ -245,7 +245,7 @@ def generate(args: Arguments, task: Task, path: str, prompts: list, label: str) 
     tokenizer = loading.load_tokenizer(path, args.model.model_revision)
     task.check_tokenizer(tokenizer, label)
     options = loading.loading_options(args.model) | {"quantization_config": get_quantization_config(args.model)}
-    generator = generation.TransformersGenerator(path, tokenizer, options)
+    generator = generation.TransformersGenerator(path, tokenizer, options, run.draft_tokens)
     how = generation.Sampling(run.max_completion_length, run.temperature)
     completions = [""] * len(prompts)
     batches = generation.batches_by_length(prompts, tokenizer, run.batch_size)

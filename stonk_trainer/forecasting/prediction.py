@@ -25,6 +25,7 @@ from typing import Any, Literal, TextIO
 
 from stonk_trainer.errors import UserError, exits_cleanly
 from stonk_trainer.files import Dropped, make_folder, read_jsonl, write_whole
+from stonk_trainer.models import drafting
 from stonk_trainer.options import option
 from stonk_trainer.recipe import check_day, check_ranges, load_command, task_of_recipe
 from stonk_trainer.task import BUILT_IN, ForecastTask, Row, SamplingConfig, load_task
@@ -72,6 +73,9 @@ class Predict:
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option(
         "auto", "Precision of the model; auto: as it was saved."
     )
+    draft_tokens: str = option(
+        "auto", "Tokens drafted for a pass of a language model: auto, as many as pay, or 0 to 8."
+    )
     seed: int = option(42, "Seed of the samples; a row's depend on it and its prompt alone.")
 
     def __post_init__(self):
@@ -90,6 +94,7 @@ class Predict:
         for message, wrong in faults.items():
             if wrong:
                 raise UserError(message)
+        drafting.tokens_of(self.draft_tokens)
         counts = "samples horizon batch_size max_completion_length"
         check_ranges(self, {"[1, inf)": counts, "(0, inf)": "temperature", "(0, 1]": "top_p"})
         if self.out:
@@ -188,6 +193,7 @@ class Predictor:
             horizon=run.horizon,
             seed=run.seed,
             dtype=run.dtype,
+            draft_tokens=run.draft_tokens,
         )
         self.forecaster: Any = self.task.load_forecaster(self.path, sampling)  # a task's own may do more
         self._calibration = None

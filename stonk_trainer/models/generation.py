@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stonk_trainer.errors import UserError
-from stonk_trainer.models import chat, decoding, loading
+from stonk_trainer.models import chat, decoding, drafting, loading
 
 if TYPE_CHECKING:
     import torch
@@ -41,13 +41,19 @@ class Sampling:
 
 
 class TransformersGenerator:
-    """A model in this process, on the accelerator if there is one."""
+    """A model in this process, on the accelerator if there is one.
 
-    def __init__(self, path: str, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]):
+    options: of `from_pretrained`. draft_tokens: as the key. token_cost: `Drafter.cost`, once it is known.
+    """
+
+    def __init__(
+        self, path: str, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any], draft_tokens: str = "auto"
+    ):
         import torch
         from transformers import AutoModelForCausalLM
 
-        self.tokenizer = tokenizer
+        self.tokenizer, self._draft_tokens = tokenizer, drafting.tokens_of(draft_tokens)
+        self.token_cost: float | None = None
         accelerated = torch.accelerator.is_available()
         self.device = torch.accelerator.current_accelerator() if accelerated else torch.device("cpu")
         with loading.reading(path):
@@ -59,11 +65,15 @@ class TransformersGenerator:
 
     def answers(self, prompts: Sequence[Messages], sampling: Sampling, seed: int | None = None) -> list[Answer]:
         """One answer to each prompt, generated together. seed: of the sampling; None: the random state as it is."""
+        import torch
         from transformers import set_seed
 
-        if seed is not None:
+        if seed is None:
+            draws_BC = torch.rand(len(prompts), sampling.max_tokens, dtype=torch.float64)
+        else:
             set_seed(seed)
-        return self._generate(prompts, sampling_options(sampling))
+            draws_BC = _draws([[seed, number] for number in range(len(prompts))], sampling.max_tokens)
+        return self._generate(prompts, sampling, draws_BC)
 
     def samples(
         self,
@@ -78,35 +88,43 @@ class TransformersGenerator:
         seeds: one per prompt, on which its answers depend beside model and prompt, up to rounding in other batches.
         on_token: called after each token with the answers so far, those of a prompt one after the other.
         """
-        import torch
         from transformers import set_seed
 
-        options = sampling_options(sampling)
-        if decoding.unsupported_reason(self.model) is None:
-            rows = [[seed, number] for seed in seeds for number in range(count)]
-            draws_BC = np.array([np.random.default_rng(row).random(sampling.max_tokens) for row in rows])
-            before = [text for text in chat.prompts(prompts, self.tokenizer) for _ in range(count)]
-            options["custom_generate"] = partial(
-                decoding.decode,
-                draws_BC=torch.from_numpy(draws_BC).to(self.device),
-                each_step=None if on_token is None else lambda tokens_BC: on_token(self._texts(before, tokens_BC)),
-            )
         set_seed(seeds[0] % 2**32)
-        answers = self._generate([prompt for prompt in prompts for _ in range(count)], options)
+        draws_BC = _draws([[seed, number] for seed in seeds for number in range(count)], sampling.max_tokens)
+        repeated = [prompt for prompt in prompts for _ in range(count)]
+        answers = self._generate(repeated, sampling, draws_BC, on_token)
         return [answers[start : start + count] for start in range(0, len(answers), count)]
 
     def _texts(self, before: Sequence[str], tokens_BC: torch.Tensor) -> list[str]:
         texts = self.tokenizer.batch_decode(tokens_BC, skip_special_tokens=True)
         return list(map(chat.whole_answer, before, texts))
 
-    def _generate(self, prompts: Sequence[Messages], options: dict[str, Any]) -> list[Answer]:
+    def _generate(
+        self,
+        prompts: Sequence[Messages],
+        sampling: Sampling,
+        draws_BC: torch.Tensor,
+        on_token: Callable[[list[str]], None] | None = None,
+    ) -> list[Answer]:
+        """draws_BC: for models whose prompts can be shared; others sample from the random state."""
         import torch
 
-        texts = chat.prompts(prompts, self.tokenizer)
+        texts, options = chat.prompts(prompts, self.tokenizer), sampling_options(sampling)
+        drafter = drafting.Drafter(self._draft_tokens)  # of this batch alone, whose answers do not depend on others
+        drafter.cost = self.token_cost
+        if decoding.unsupported_reason(self.model) is None:
+            options["custom_generate"] = partial(
+                decoding.decode,
+                draws_BC=draws_BC.to(self.device),
+                each_step=None if on_token is None else lambda tokens_BC: on_token(self._texts(texts, tokens_BC)),
+                drafter=drafter,
+            )
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
         stops = chat.stop_tokens(self.model.generation_config, self.tokenizer)
         with torch.inference_mode():
             output_BL = self.model.generate(**inputs, **options, eos_token_id=stops)
+        self.token_cost = drafter.cost
         ends = set(stops if isinstance(stops, list) else [stops])
         answers = []
         for prompt, ids in zip(texts, output_BL[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
@@ -114,6 +132,13 @@ class TransformersGenerator:
             text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
             answers.append(Answer(chat.whole_answer(prompt, text), len(ids[:length]), length is not None))
         return answers
+
+
+def _draws(seeds: Sequence[Sequence[int]], count: int) -> torch.Tensor:
+    """B x C uniform numbers, those of each row from its own seed."""
+    import torch
+
+    return torch.from_numpy(np.array([np.random.default_rng(seed).random(count) for seed in seeds]))
 
 
 def sampling_options(sampling: Sampling) -> dict[str, Any]:
@@ -126,6 +151,8 @@ def sampling_options(sampling: Sampling) -> dict[str, Any]:
 
 class VLLMGenerator:
     """A model in vLLM, which batches by itself."""
+
+    token_cost: float | None = None  # it drafts in its own ways
 
     def __init__(self, path: str, tokenizer: PreTrainedTokenizerBase, dtype: str | None):
         from vllm import LLM
@@ -157,9 +184,12 @@ class VLLMGenerator:
 
 
 def load_generator(
-    path: str, tokenizer: PreTrainedTokenizerBase, engine: str, options: dict[str, Any]
+    path: str, tokenizer: PreTrainedTokenizerBase, engine: str, options: dict[str, Any], draft_tokens: str = "auto"
 ) -> TransformersGenerator | VLLMGenerator:
-    """The model at `path`. engine: transformers, vllm, or auto: vLLM if it can run. options: of `from_pretrained`."""
+    """The model at `path`. engine: transformers, vllm, or auto: vLLM if it can run. options: of `from_pretrained`.
+
+    draft_tokens: as the key, for Transformers.
+    """
     import torch
 
     possible = find_spec("vllm") is not None and torch.cuda.is_available()
@@ -167,7 +197,7 @@ def load_generator(
         raise UserError("engine: vllm needs the package vllm and a GPU: use engine: transformers")
     if engine == "vllm" or (engine == "auto" and possible and options.get("quantization_config") is None):
         return VLLMGenerator(path, tokenizer, options.get("dtype"))
-    return TransformersGenerator(path, tokenizer, options)
+    return TransformersGenerator(path, tokenizer, options, draft_tokens)
 
 
 def batches_by_length(prompts: Sequence[Messages], tokenizer: PreTrainedTokenizerBase, size: int) -> list[list[int]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.models import drafting
 from stonk_trainer.models.loading import check_folder
 from stonk_trainer.recipe.keys import AUTO, NEW_MODEL
 
@@ -46,6 +47,8 @@ def check(args: Arguments, given: set[str], model_must_exist: bool) -> None:
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 zero = key in MAY_BE_ZERO.get(args.trainer, ())
                 _check_range(key, value, "[0, inf)" if zero else RANGE_OF.get(key, "(-inf, inf)"))
+    if args.trainer != "sft":
+        drafting.tokens_of(args.options.draft_tokens)
     if args.trainer == "eval":
         _check_evaluation(args, given)
     else:

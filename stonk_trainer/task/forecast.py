@@ -32,6 +32,7 @@ class SamplingConfig:
 
     samples: answers per row. temperature: above 0. top_p: in (0, 1]. max_tokens: of an answer in text. horizon: days
     ahead. seed: of the samples; those of a row depend on it and the row's prompt alone. dtype: of the weights.
+    draft_tokens: as the key.
     """
 
     samples: int
@@ -41,6 +42,7 @@ class SamplingConfig:
     horizon: int = 1
     seed: int = 42
     dtype: str = "auto"
+    draft_tokens: str = "auto"
 
     def seed_of(self, prompt: Any) -> int:
         """The seed of a row's samples."""

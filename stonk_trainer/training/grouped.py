@@ -24,6 +24,7 @@ from trl.trainer.utils import pad, split_tensor_dict
 from stonk_trainer.errors import UserError
 from stonk_trainer.models import decoding
 from stonk_trainer.models.decoding import decode
+from stonk_trainer.models.drafting import Drafter
 from stonk_trainer.terminal import log
 from stonk_trainer.training import packed
 from stonk_trainer.training.resumable import ScoredGRPOTrainer
@@ -49,7 +50,7 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
     way. skip_zero_variance: rows of groups whose rewards are all equal stay out of the gradient pass: their policy
     loss is zero; so is their share of the KL, which is not taken. resample_groups: for such groups further prompts are
     drawn, up to that many times a batch (DAPO, arXiv:2503.14476, section 3.2). packed_tokens: distinct tokens of a
-    packed row at most; the loss is that of the whole micro-batch.
+    packed row at most; the loss is that of the whole micro-batch. draft_tokens: as of `Drafter`.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         skip_zero_variance: bool = False,
         resample_groups: int = 0,
         packed_tokens: int | None = None,
+        draft_tokens: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        self.drafter = Drafter(draft_tokens, lasting=True)
         self.packed_tokens = packed_tokens
         self.skip_zero_variance = skip_zero_variance
         self.resample_groups = resample_groups
@@ -147,7 +150,12 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
                 input_ids=ids_BP,
                 attention_mask=mask_BP,
                 generation_config=self.generation_config,
-                custom_generate=partial(decode, draws_BC=self._draws(len(prompt_ids)), together=self.is_fsdp_enabled),
+                custom_generate=partial(
+                    decode,
+                    draws_BC=self._draws(len(prompt_ids)),
+                    together=self.is_fsdp_enabled,
+                    drafter=self.drafter,
+                ),
             )
         ends = set(self.eos_token_ids)
         completions = []
@@ -234,11 +242,13 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         return [copy.copy(row) for row in rows for _ in range(self.num_generations)]
 
     def extra_state(self):
-        return super().extra_state() | {"further": self._further, "rollouts": self._rollouts}
+        own = {"further": self._further, "rollouts": self._rollouts, "drafter": self.drafter.state()}
+        return super().extra_state() | own
 
     def load_extra_state(self, state):
         super().load_extra_state(state)
         self._further, self._rollouts = state["further"], state["rollouts"]
+        self.drafter.load_state(state["drafter"])
 
     def _compute_loss(self, model, inputs):
         """TRL's loss, over the rows that have a gradient when others are skipped; their zeros count in its means."""

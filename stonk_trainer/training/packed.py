@@ -1,11 +1,12 @@
 """Rows that begin alike as one packed row: each distinct token is computed once, and none is padding.
 
-TRL's prefix trie lays the row out (`TreeRow`: a group's prompt, a system prompt of several groups, what answers have in
-common at their start). Its own attention needs a FlashAttention 3 kernel; the one here runs wherever PyTorch's does. No
-cache is in the graph, so activation checkpointing, sharded weights and adapters work as without it.
+A group's prompt, a system prompt of several groups, and what answers have in common at their start are there once.
+(TRL's trie, `trl.experimental.async_grpo.packing`, goes token by token in Python, which took a tenth of a small GPT's
+step.) The attention runs wherever PyTorch's does. No cache is in the graph, so activation
+checkpointing, sharded weights and adapters work as without it.
 
 Shape suffixes: B rows, L tokens of a padded row, C of them of the completion, M places of the packed row that are
-scored.
+scored, n rows that attend together.
 """
 
 from __future__ import annotations
@@ -16,46 +17,49 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import embedding, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from trl.experimental.async_grpo.packing import TreeRow
 
 ATTENTION = "sdpa_tree"  # PyTorch's attention, which also knows packed rows
 
 
-class Tree:
-    """The segments of a packed row; each attends to itself and to those on its path from the root.
+Slice = tuple[int, int]  # of a packed row: its first place, and the one after its last
 
-    lengths: of the segments, in the order of the row. paths: the numbers of the segments on each path, its own last.
-    used: whether an attention has read it.
+
+class Tree:
+    """What the places of a packed row attend to: to the run of tokens they are in, and to what is before it.
+
+    runs: (what is before it in its rows, the run itself), side by side, the whole of the row. Runs of one shape attend
+    together. used: whether an attention has read it.
     """
 
-    def __init__(self, packed: dict[str, torch.Tensor]):
-        starts, ends = (packed[f"tree_cu_seqlens_{name}"].tolist() for name in ("q", "k"))
-        index, number_of = packed["tree_kv_index"].tolist(), {start: i for i, start in enumerate(starts)}
-        self.lengths = [end - start for start, end in zip(starts, starts[1:], strict=False)]
-        self.paths: list[list[int]] = []
-        for at, end in zip(ends, ends[1:], strict=False):
-            path = []
-            while at < end:
-                path.append(number_of[index[at]])
-                at += self.lengths[path[-1]]
-            self.paths.append(path)
+    def __init__(self, runs: Sequence[tuple[list[Slice], Slice]], device: torch.device):
+        alike: dict[tuple[int, int], list[tuple[list[Slice], Slice]]] = {}
+        for before, own in runs:
+            alike.setdefault((own[1] - own[0], sum(end - start for start, end in before)), []).append((before, own))
+        in_order = [run for of_shape in alike.values() for run in of_shape]
+        self.shapes = [(len(of_shape), own, own + before) for (own, before), of_shape in alike.items()]
+        queries = _places([own for _, own in in_order])
+        self.queries, self.back = queries.to(device), queries.argsort().to(device)
+        self.seen = _places([part for before, own in in_order for part in (*before, own)]).to(device)
         self.used = False
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
-    def mask(self, path: list[int], device: torch.device) -> torch.Tensor | None:
-        """What a segment sees of its path: the lower triangle, from the corner at the right. All layers share it."""
-        queries, keys = self.lengths[path[-1]], sum(self.lengths[number] for number in path)
-        if len(path) == 1 or queries == 1:  # causal by itself, or it sees all
+    def mask(self, own: int, seen: int) -> torch.Tensor | None:
+        """What the last `own` of `seen` places see: the lower triangle. All layers share it; None: all of it."""
+        if own == 1:
             return None
-        if (queries, keys) not in self._masks:
-            sees = torch.ones(queries, keys, dtype=torch.bool, device=device)
-            self._masks[queries, keys] = sees.tril(keys - queries)
-        return self._masks[queries, keys]
+        if (own, seen) not in self._masks:
+            sees = torch.ones(own, seen, dtype=torch.bool, device=self.seen.device)
+            self._masks[own, seen] = sees.tril(seen - own)
+        return self._masks[own, seen]
+
+
+def _places(slices: Sequence[Slice]) -> torch.Tensor:
+    return torch.cat([torch.arange(start, end) for start, end in slices])
 
 
 def attention(
@@ -76,25 +80,31 @@ def attention(
         )
     tree.used = True
     groups = getattr(module, "num_key_value_groups", 1)
-    queries, keys, values = (
-        states.split(tree.lengths, dim=2) for states in (query, repeat_kv(key, groups), repeat_kv(value, groups))
+    queries = _taken(query, tree.queries).split([rows * own for rows, own, _ in tree.shapes])
+    keys, values = (
+        _taken(states, tree.seen).split([rows * seen for rows, _, seen in tree.shapes]) for states in (key, value)
     )
     found = []
-    for path in tree.paths:
-        own, root = path[-1], len(path) == 1
-        seen, read = (states[own] if root else torch.cat([states[i] for i in path], dim=2) for states in (keys, values))
-        found.append(
-            scaled_dot_product_attention(
-                queries[own],
-                seen,
-                read,
-                attn_mask=tree.mask(path, query.device),
-                dropout_p=dropout,
-                is_causal=root,
-                scale=scaling,
-            )
+    for (rows, own, seen), *states in zip(tree.shapes, queries, keys, values, strict=True):
+        of_rows = [part.unflatten(0, (rows, -1)).transpose(1, 2) for part in states]  # n x heads x tokens x dimension
+        read = scaled_dot_product_attention(
+            of_rows[0],
+            repeat_kv(of_rows[1], groups),
+            repeat_kv(of_rows[2], groups),
+            attn_mask=tree.mask(own, seen) if seen > own else None,
+            dropout_p=dropout,
+            is_causal=seen == own,
+            scale=scaling,
         )
-    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+        found.append(read.transpose(1, 2).flatten(0, 1))
+    output = torch.cat(found)
+    return embedding(tree.back, output.flatten(1)).view_as(output)[None], None
+
+
+def _taken(states: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Places x heads x dimension of 1 x heads x places x dimension, as an embedding, whose backward pass is fast."""
+    table = states[0].transpose(0, 1)
+    return embedding(index, table.flatten(1)).unflatten(1, table.shape[1:])
 
 
 AttentionInterface.register(ATTENTION, attention)
@@ -131,36 +141,84 @@ def lay_out(ids_BL: torch.Tensor, mask_BL: torch.Tensor, completion: int, most: 
     most: distinct tokens of a layout; a row that is longer is one of its own. None: all rows are one layout.
     """
     kept_BL = mask_BL.bool().cpu()
-    is_completion_L = torch.arange(ids_BL.shape[1]) >= ids_BL.shape[1] - completion
-    trees, firsts = [TreeRow()], [0]
-    for number, (ids_L, kept_L) in enumerate(zip(ids_BL.cpu(), kept_BL, strict=True)):
-        ids, unused = ids_L[kept_L], torch.zeros(int(kept_L.sum()))  # of its loss
-        sample = {"input_ids": ids, "completion_mask": is_completion_L[kept_L], "old_log_probs": unused}
-        sample |= {"advantage": 0.0, "group_id": 0}
-        if most and trees[-1].samples and not trees[-1].fits(sample, most):
-            trees.append(TreeRow())
-            firsts.append(number)
-        trees[-1].add(sample)
-    return [
-        _layout(tree, kept_BL[first : first + len(tree.samples), -completion:], first, ids_BL.device)
-        for tree, first in zip(trees, firsts, strict=True)
-    ]
+    rows = [ids_L[kept_L] for ids_L, kept_L in zip(ids_BL.cpu(), kept_BL, strict=True)]
+    common = _common(rows)
+    layouts: list[list[int]] = [[]]
+    tokens = 0
+    for row, ids in enumerate(rows):
+        new = len(ids) - max((common[row][other] for other in layouts[-1]), default=0) if most else 0
+        if most and layouts[-1] and tokens + new > most:
+            layouts.append([])
+            tokens, new = 0, len(ids)
+        layouts[-1].append(row)
+        tokens += new
+    kept_BC = kept_BL[:, kept_BL.shape[1] - completion :]
+    return [_layout(rows, chosen, common, kept_BC, ids_BL.device) for chosen in layouts]
 
 
-def _layout(tree: TreeRow, kept_BC: torch.Tensor, first: int, device: torch.device) -> Layout:
-    """first: the number of the tree's first row."""
-    packed = tree.pack()
-    scored_M, place_N = packed["token_index"].unique(return_inverse=True)
+def _common(rows: Sequence[torch.Tensor]) -> list[list[int]]:
+    """How many tokens each row has in common with each row before it, from the first on."""
+    ids_BL = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=-1)
+    ends_B1 = -2 - torch.arange(len(rows))[:, None]  # no two rows are alike there
+    ids_BL = torch.cat([ids_BL, ends_B1], 1)
+    found = []
+    for row, ids_L in enumerate(ids_BL):
+        same = (ids_BL[:row] != ids_L).int().argmax(1)  # the first that differs
+        found.append(same.clamp(max=len(rows[row])).tolist())
+    return found
+
+
+def _layout(
+    rows: Sequence[torch.Tensor],
+    chosen: Sequence[int],
+    common: Sequence[Sequence[int]],
+    kept_BC: torch.Tensor,
+    device: torch.device,
+) -> Layout:
+    """The layout of the rows `chosen`: each begins with what it has in common with the first of those most like it."""
+    whole: dict[int, list[Slice]] = {}  # where the tokens of each row are
+    runs, ids, positions = [], [], []
+    places, labels = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
+    size = 0
+    for row in chosen:
+        like = max(whole, key=lambda other: common[row][other], default=None)
+        shared, length = 0 if like is None else common[row][like], len(rows[row])
+        before = [] if like is None else _first(whole[like], shared)
+        own = size, size + length - shared
+        size = own[1]
+        if length > shared:
+            runs.append((before, own))
+            ids.append(rows[row][shared:])
+            positions.append(torch.arange(shared, length))
+        whole[row] = before + [own] * (length > shared)
+        scored = int(kept_BC[row].sum())
+        if scored:
+            places.append(_places(whole[row])[length - scored - 1 : length - 1])
+            labels.append(rows[row][length - scored :])
+    # a place that several rows share may predict another token of each
+    vocabulary = int(torch.cat(ids).max()) + 1
+    both_M, place_N = (torch.cat(places) * vocabulary + torch.cat(labels)).unique(return_inverse=True)
+    scored_M, labels_M = both_M // vocabulary, both_M % vocabulary
     inputs = {
-        "input_ids": packed["input_ids"][None].to(device),
-        "position_ids": packed["position_ids"][None].to(device),
+        "input_ids": torch.cat(ids)[None].to(device),
+        "position_ids": torch.cat(positions)[None].to(device),
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # 4 dimensions: taken as it is
         "scored": scored_M.to(device),
-        "tree": Tree(packed),
+        "tree": Tree(runs, device),
     }
-    row_N, column_N = kept_BC.nonzero(as_tuple=True)  # the order of `token_index`
-    labels_1M = packed["shift_labels"][scored_M][None]
-    return Layout(inputs, *(tensor.to(device) for tensor in (labels_1M, row_N + first, column_N, place_N)))
+    is_here_B1 = torch.zeros(len(rows), 1, dtype=torch.bool).index_fill(0, torch.tensor(chosen), True)
+    row_N, column_N = (kept_BC & is_here_B1).nonzero(as_tuple=True)  # in the order of the rows
+    return Layout(inputs, *(tensor.to(device) for tensor in (labels_M[None], row_N, column_N, place_N)))
+
+
+def _first(slices: Sequence[Slice], count: int) -> list[Slice]:
+    """The first `count` places of slices."""
+    found = []
+    for start, end in slices:
+        if count > 0:
+            found.append((start, min(end, start + count)))
+        count -= end - start
+    return found
 
 
 def accept_packed(model: PreTrainedModel) -> None:

@@ -1,4 +1,4 @@
-"""Packed rows: what is in them, and what TRL's trie must keep giving for them."""
+"""Packed rows: what is in them, and that each has the states it would have alone."""
 
 import pytest
 import torch
@@ -23,24 +23,34 @@ def padded(rows, completion):
 def test_each_distinct_token_is_there_once_and_none_is_padding():
     (layout,) = packed.lay_out(*padded([(PROMPT, answer) for answer in ANSWERS], 4), 4)
     tree = layout.inputs["tree"]
-    # the trie forks one token before rows differ: the last of the prompt is there twice, and so is 11
-    assert layout.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 10, 11, 12, 11, 13, 14, 8, 20]]
-    assert layout.inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 3, 4]]
-    assert tree.lengths == [3, 2, 2, 3, 2] and tree.paths == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 4]]
-    assert len(layout.row_N) == sum(map(len, ANSWERS)) and layout.labels_1M.shape[1] < len(layout.row_N)
+    assert layout.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 10, 11, 12, 13, 14, 20]]
+    assert layout.inputs["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 6, 7, 4]]
+    assert tree.shapes == [(1, 7, 7), (1, 2, 8), (1, 1, 5)]
+    assert tree.seen.tolist() == [*range(7), *range(6), 7, 8, *range(4), 9]
+    assert len(layout.row_N) == sum(map(len, ANSWERS)) and layout.labels_1M.shape[1] == len(layout.row_N) - 2
+
+
+def test_answers_of_one_length_attend_together():
+    answers = [[10, 11], [20, 21], [30, 31], [40, 41]]
+    rows = [(PROMPT, answer) for answer in answers] + [([9, 9, 9, 9], answer) for answer in answers]
+    (layout,) = packed.lay_out(*padded(rows, 2), 2)
+    assert layout.inputs["tree"].shapes == [(2, 6, 6), (6, 2, 6)]
 
 
 def test_a_layout_has_at_most_so_many_tokens_and_no_row_is_split():
     rows = padded([(PROMPT, answer) for answer in ANSWERS], 4)
     sizes = {most: [layout.inputs["input_ids"].numel() for layout in packed.lay_out(*rows, 4, most)]
-             for most in (12, 10, 8, 1)}  # fmt: skip
-    assert sizes == {12: [12], 10: [10, 5], 8: [7, 8, 5], 1: [7, 8, 5]}
+             for most in (12, 10, 9, 8, 1)}  # fmt: skip
+    assert sizes == {12: [10], 10: [10], 9: [9, 5], 8: [7, 8, 5], 1: [7, 8, 5]}
     layouts = packed.lay_out(*rows, 4, 8)
     placed = [tuple(pair) for one in layouts for pair in torch.stack([one.row_N, one.column_N], 1).tolist()]
     assert placed == [(row, column) for row, answer in enumerate(ANSWERS) for column in range(len(answer))]
 
 
-@pytest.mark.parametrize("completion", [[[9], [9, 9]], [[9, 8, 7], [9, 8, 7]], [[], [4]]], ids=str)
+ALIKE = [[[9], [9, 9]], [[9, 8, 7], [9, 8, 7]], [[], [4]], [[9, 9], [9]], [[1, 2], [3, 4], [5, 6], [1, 7]], [[], []]]
+
+
+@pytest.mark.parametrize("completion", ALIKE, ids=str)
 def test_a_packed_row_has_the_states_of_its_rows(tiny_model_folder, completion):
     """Answers that begin alike, that are the same, and one that is empty."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32).eval()
@@ -65,18 +75,3 @@ def test_what_cannot_be_packed_says_why(tiny_model_folder):
     assert packed.unsupported_reason(model) is None
     model._supports_attention_backend = False
     assert "cannot be replaced" in packed.unsupported_reason(model)
-
-
-def test_trls_trie_gives_what_a_layout_is_made_of():
-    """`trl.experimental` may change: this names what is used of it."""
-    from trl.experimental.async_grpo.packing import TreeRow
-
-    row, ids = TreeRow(), torch.tensor([1, 2, 3])
-    zeros = torch.zeros(3)
-    sample = {"input_ids": ids, "completion_mask": ids > 1, "old_log_probs": zeros, "advantage": 0.0, "group_id": 0}
-    row.add(sample)
-    assert row.fits(sample, 4) and not row.fits({**sample, "input_ids": ids + 5}, 4)
-    assert {
-        "input_ids", "position_ids", "shift_labels", "token_index", "tree_kv_index", "tree_cu_seqlens_q",
-        "tree_cu_seqlens_k",
-    } <= row.pack().keys()  # fmt: skip

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.files import Dropped, make_folder, read_jsonl, write_whole
+from stonk_trainer.models import drafting
 from stonk_trainer.options import option
 from stonk_trainer.recipe import load_command
 from stonk_trainer.terminal import log, start_log, with_progress
@@ -45,6 +46,7 @@ class Rejection:
     any_form: bool = option(False, "Keep right answers without a thought in its tags too.")
     engine: Literal["auto", "transformers", "vllm"] = option("auto", "auto: vLLM if installed, on a GPU.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option("auto", "Precision of the model.")
+    draft_tokens: str = option("auto", "Tokens drafted for a pass: auto, as many as pay, or 0 to 8.")
     seed: int = option(42, "Seed of the prompts drawn and of the answers.")
 
     def __post_init__(self):
@@ -58,6 +60,7 @@ class Rejection:
             raise UserError(
                 f"batch_size: {self.batch_size} must be a multiple of num_generations, {self.num_generations}"
             )
+        drafting.tokens_of(self.draft_tokens)
         if not self.temperature > 0:
             raise UserError(f"temperature: {self.temperature:g} must be above 0, or all answers would be equal")
         if not 0 < self.top_p <= 1:
@@ -106,19 +109,21 @@ def sample(
 
     messages = [row["prompt"] for row in prompts]
     batches = generation.batches_by_length(messages, tokenizer, run.batch_size // run.num_generations)
-    done = _open_journal(journal, _settings(run, path, messages))
+    done, token_cost = _open_journal(journal, _settings(run, path, messages))
     missing = [number for number in range(len(batches)) if number not in done]
     if done:
         log.info("resuming: %d of %d batches are done", len(done), len(batches))
     if missing:
-        generator = generation.load_generator(path, tokenizer, run.engine, {"dtype": run.dtype})
+        generator = generation.load_generator(path, tokenizer, run.engine, {"dtype": run.dtype}, run.draft_tokens)
+        generator.token_cost = token_cost  # in 16 bit a sample depends, now and then, on how many tokens a pass has
         sampling = generation.Sampling(run.max_completion_length, run.temperature, run.top_p)
         todo = [[i for i in batches[number] for _ in range(run.num_generations)] for number in missing]
         with journal.open("a") as file:
             for number, repeated in zip(missing, with_progress(todo, "sample"), strict=True):
                 found = generator.answers([messages[i] for i in repeated], sampling, seed=_seed_of(run.seed, number))
                 done[number] = [answer._asdict() for answer in found]
-                file.write(json.dumps({"batch": number, "answers": done[number]}) + "\n")
+                line = {"batch": number, "answers": done[number], "token_cost": generator.token_cost}
+                file.write(json.dumps(line) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
     group, answers = run.num_generations, dict[int, list[dict]]()
@@ -133,16 +138,17 @@ def _seed_of(seed: int, batch: int) -> int:
 
 def _settings(run: Rejection, path: str, messages: list) -> str:
     """A fingerprint of what the answers depend on; how they are selected may change between two runs."""
-    keys = ("num_generations", "batch_size", "max_completion_length", "temperature", "top_p", "engine", "dtype", "seed")
+    keys = "num_generations batch_size max_completion_length temperature top_p engine dtype draft_tokens seed".split()
     config = Path(path) / "config.json"
     stamp = config.stat().st_mtime_ns if config.is_file() else 0
     state = [path, stamp, *(getattr(run, key) for key in keys), messages]
     return hashlib.blake2b(json.dumps(state).encode(), digest_size=16).hexdigest()
 
 
-def _open_journal(journal: Path, settings: str) -> dict[int, list[dict]]:
-    """The answers of the batches that are done. A torn last line is dropped; a new journal begins with its settings.
+def _open_journal(journal: Path, settings: str) -> tuple[dict[int, list[dict]], float | None]:
+    """(the answers of the batches that are done, the generator's `token_cost`).
 
+    A torn last line is dropped; a new journal begins with its settings.
     Raises UserError when the journal is of other settings, whose answers would be lost.
     """
     dropped: list[Dropped] = []
@@ -156,7 +162,8 @@ def _open_journal(journal: Path, settings: str) -> dict[int, list[dict]]:
             "another --out, or remove it"
         )
     write_whole(journal, "".join(json.dumps(line) + "\n" for line in lines or [first]))
-    return {line["batch"]: line["answers"] for line in lines[1:]}
+    costs = [line["token_cost"] for line in lines[1:]] or [None]
+    return {line["batch"]: line["answers"] for line in lines[1:]}, costs[-1]
 
 
 # ------------------------------------------------------------------------------------------------- keeping

@@ -21,7 +21,9 @@ class LanguageForecaster:
         tokenizer = loading.load_tokenizer(path)
         task.check_tokenizer(tokenizer, path)
         self.sampling, self._evidence = sampling, task.args.evidence
-        self._generator = generation.TransformersGenerator(path, tokenizer, {"dtype": sampling.dtype})
+        self._generator = generation.TransformersGenerator(
+            path, tokenizer, {"dtype": sampling.dtype}, sampling.draft_tokens
+        )
 
     def forecasts(
         self, rows: Sequence[Mapping], on_token: Callable[[list[str]], None] | None = None

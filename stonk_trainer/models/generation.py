@@ -123,7 +123,9 @@ class TransformersGenerator:
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.device)
         stops = chat.stop_tokens(self.model.generation_config, self.tokenizer)
         with torch.inference_mode():
-            output_BL = self.model.generate(**inputs, **options, eos_token_id=stops)
+            output_BL = self.model.generate(
+                **inputs, **options, eos_token_id=stops, pad_token_id=self.tokenizer.pad_token_id
+            )
         self.token_cost = drafter.cost
         ends = set(stops if isinstance(stops, list) else [stops])
         answers = []

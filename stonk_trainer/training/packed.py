@@ -25,7 +25,6 @@ from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "sdpa_tree"  # PyTorch's attention, which also knows packed rows
 
-
 Slice = tuple[int, int]  # of a packed row: its first place, and the one after its last
 
 
@@ -41,6 +40,7 @@ class Tree:
         for before, own in runs:
             alike.setdefault((own[1] - own[0], sum(end - start for start, end in before)), []).append((before, own))
         in_order = [run for of_shape in alike.values() for run in of_shape]
+        # (runs, tokens of each, tokens that their last sees)
         self.shapes = [(len(of_shape), own, own + before) for (own, before), of_shape in alike.items()]
         queries = _places([own for _, own in in_order])
         self.queries, self.back = queries.to(device), queries.argsort().to(device)

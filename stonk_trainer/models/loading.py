@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from stonk_trainer.files import read_text, whole
 from stonk_trainer.models import chat
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
     from trl import ModelConfig
 
@@ -155,7 +157,10 @@ def _base_of(adapter: Path, trust_remote_code: bool = False) -> str:
     from peft import PeftConfig
 
     with explained(f"adapter {adapter} cannot be read"):
-        base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or ""
+        named = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or ""
+    # a path that is not absolute: from one of the folders that the adapter is in, or the current one
+    places = [str(folder / named) for folder in adapter.absolute().parents if (folder / named).is_dir()]
+    base = places[0] if named and places else named
     if (Path(base) / "adapter_config.json").is_file():
         raise UserError(f"{adapter} is an adapter of another adapter, {base}: merge that one first (stonk merge)")
     try:
@@ -164,7 +169,7 @@ def _base_of(adapter: Path, trust_remote_code: bool = False) -> str:
         raise
     except UserError as error:
         raise UserError(
-            f"{adapter} is an adapter whose base {base or '(none)'} cannot be found: "
+            f"{adapter} is an adapter whose base {named or '(none)'} cannot be found from its folder or from here: "
             "give the merged best_model, or put the base back"
         ) from error
 
@@ -267,10 +272,11 @@ def embedded_model(name: str) -> Path:
 def merge_adapter(adapter: str | Path, output: str | Path, trust_remote_code: bool = False) -> Path:
     """Merge a LoRA adapter into its base, in bf16, and save a full checkpoint with tokenizer at `output`.
 
-    The sum is formed in fp32 and rounded once. Raises UserError when the adapter's base cannot be found.
+    The sum is formed in fp32 and rounded once. Raises UserError when the adapter's base cannot be found, or when the
+    merged model does not compute what the adapter does.
     """
     import torch
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import AutoModelForCausalLM
 
     adapter, output = Path(adapter), Path(output)
@@ -278,11 +284,41 @@ def merge_adapter(adapter: str | Path, output: str | Path, trust_remote_code: bo
     with reading(base):
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=trust_remote_code)
     with reading(adapter):
-        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16)
+        _untie(model, PeftConfig.from_pretrained(str(adapter)))
+        adapted = PeftModel.from_pretrained(model, str(adapter)).eval()
+    tokens_1L = torch.arange(min(64, model.config.get_text_config().vocab_size))[None]
+    with torch.inference_mode():
+        expected = adapted(tokens_1L).logits
+        merged = adapted.merge_and_unload()
+        difference = (merged(tokens_1L).logits - expected).abs().max() / expected.abs().max()
+    if not difference < 1e-3:  # fp32 leaves 1e-5 and less
+        raise UserError(
+            f"adapter {adapter} cannot be merged: the merged model's logits are {difference:.1%} from the adapter's. "
+            "Use the adapter as it is, or train one that targets linear layers"
+        )
     tokenizer_home = adapter if (adapter / "tokenizer_config.json").is_file() else base
     tokenizer = load_tokenizer(str(tokenizer_home), trust_remote_code=trust_remote_code)
-    save_model(merged, tokenizer, output)
+    save_model(merged.to(torch.bfloat16), tokenizer, output)
     return output
+
+
+def _untie(model: PreTrainedModel, adapter: PeftConfig) -> None:
+    """Give the LM head weights of its own where it shares the embeddings' and an adapter changes only one of them."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or head.weight is not embeddings.weight:
+        return
+    changed = [getattr(adapter, name, None) or () for name in ("target_modules", "modules_to_save")]
+    names = {name for name, module in model.named_modules() if module in (head, embeddings)}
+    if any(_is_named(name, chosen) for name in names for chosen in changed):
+        head.weight = type(head.weight)(head.weight.detach().clone())
+        model.config.get_text_config().tie_word_embeddings = model.config.tie_word_embeddings = False
+
+
+def _is_named(name: str, chosen: str | Iterable[str]) -> bool:
+    """As PEFT chooses modules: by a regular expression, or by the end of their names."""
+    if isinstance(chosen, str):
+        return re.fullmatch(chosen, name) is not None
+    return any(name == end or name.endswith(f".{end}") for end in chosen)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

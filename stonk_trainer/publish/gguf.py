@@ -7,6 +7,8 @@ refused.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +46,8 @@ ARCHITECTURES = {"llama": "LLAMA", "qwen2": "QWEN2"}
 def write_gguf(folder: str | Path, output: str | Path) -> None:
     """The model in `folder` as one GGUF file: matrices in bf16, vectors in fp32; whole or not at all.
 
-    Raises UserError for an architecture, a setting or a tokenizer whose GGUF was not compared with the model.
+    Raises UserError for an architecture, a setting or a tokenizer whose GGUF was not compared with the model, and for a
+    file that does not compute what the model does.
     """
     import gguf
     from transformers import AutoConfig
@@ -79,6 +82,26 @@ def write_gguf(folder: str | Path, output: str | Path) -> None:
         for name in named:  # one at a time: a model larger than half the memory can be written
             writer.write_tensor_data(_data(tensors[name], name, config)[0])
         writer.close()
+        _read_back(temporary, folder)
+
+
+def _read_back(file: Path, folder: Path) -> None:
+    """Compare the logits of the file, as Transformers reads it, with those of the model rounded as it is."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    found = []
+    for source, how in ((file.parent, {"gguf_file": file.name}), (folder, {})):
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar for GGUF cannot be switched off
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **how).eval()
+        with torch.inference_mode():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.copy_(parameter.bfloat16())
+            found.append(model(torch.arange(min(64, model.config.vocab_size))[None]).logits)
+    read, meant = found
+    if not (read - meant).abs().max() < 1e-3 * meant.abs().max():
+        raise UserError(f"the GGUF file computes something else than the model: {OTHERWISE}")
 
 
 def _check_architecture(config: PretrainedConfig, folder: Path) -> None:

@@ -99,6 +99,11 @@ def _check_model(args: Arguments, must_exist: bool) -> None:
         raise UserError(f"model_name_or_path: {NEW_MODEL}: RL needs a trained model: train one with stonk sft")
     if name != NEW_MODEL and must_exist:
         check_folder(name)
+    if args.model.use_peft and "lm_head" in (args.model.lora_target_modules or []):
+        raise UserError(
+            "lora_target_modules: lm_head would not be trained, because TRL's loss reads the head's own weights: leave "
+            "it out, or train the head whole with lora_modules_to_save: lm_head"
+        )
     if (args.model.load_in_4bit or args.model.load_in_8bit) and not args.model.use_peft:
         raise UserError("load_in_4bit trains only through LoRA: set use_peft: true")
 

@@ -103,6 +103,72 @@ def test_a_merged_adapter_computes_what_the_adapter_computes(tiny_adapter_folder
     assert (merged - adapted).abs().mean() < 0.02 * effect  # what is left is the rounding of the weights to bf16
 
 
+ADAPTERS = {
+    "queries and values": {"target_modules": ["q_proj", "v_proj"]},
+    "all linear layers": {"target_modules": "all-linear"},
+    "the LM head": {"target_modules": ["lm_head"]},
+    "the LM head and all others": {"target_modules": ["q_proj", "lm_head"]},
+    "the embeddings": {"target_modules": ["embed_tokens"]},
+    "a regular expression": {"target_modules": r".*\.(q_proj|embed_tokens)"},
+    "the LM head whole": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    "the embeddings whole": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+}
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("what", ADAPTERS)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT's, of tied weights
+def test_an_adapter_of_any_layers_computes_the_same_once_merged(what, tied, tiny_tokenizer, tmp_path):
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(**sizes, vocab_size=len(tiny_tokenizer), tie_word_embeddings=tied, pad_token_id=None)
+    base = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in base.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16))  # so that bf16 rounds the adapter's share alone
+    base.save_pretrained(tmp_path / "base")
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    adapter = get_peft_model(load(tmp_path / "base"), LoraConfig(r=4, init_lora_weights=False, **ADAPTERS[what]))
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            if "modules_to_save" in name and parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    adapter.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    plain = logits(load(tmp_path / "base"))
+    adapted = logits(PeftModel.from_pretrained(load(tmp_path / "base"), tmp_path / "adapter"))
+    merged = logits(load(loading.merge_adapter(tmp_path / "adapter", tmp_path / "merged")))
+    assert (merged - adapted).abs().mean() < 0.02 * (adapted - plain).abs().mean()
+
+
+def test_a_merged_model_that_computes_something_else_is_refused(tiny_adapter_folder, tmp_path, monkeypatch):
+    from peft import LoraModel
+
+    plain = LoraModel.merge_and_unload
+    monkeypatch.setattr(LoraModel, "merge_and_unload", lambda self: plain(self).apply(halve_norms))
+    with pytest.raises(UserError, match="cannot be merged: the merged model's logits are .*% from the adapter's"):
+        loading.merge_adapter(tiny_adapter_folder, tmp_path / "merged")
+    assert list(tmp_path.iterdir()) == []
+
+
+def halve_norms(module):
+    if "Norm" in type(module).__name__:
+        module.weight.data *= 0.5
+
+
+def test_a_moved_adapter_finds_its_base_from_its_own_folder(tiny_adapter_folder, tiny_model_folder, tmp_path):
+    moved = tmp_path / "elsewhere/runs/demo/stage2/best_adapter"
+    shutil.copytree(tiny_adapter_folder, moved)
+    shutil.copytree(tiny_model_folder, tmp_path / "elsewhere/runs/demo/stage1/best_model")
+    config = json.loads((moved / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "runs/demo/stage1/best_model"
+    (moved / "adapter_config.json").write_text(json.dumps(config))
+    found = loading.locate_model(str(moved), tmp_path / "run", merge=False)
+    assert found == str(tmp_path / "elsewhere/runs/demo/stage1/best_model")
+
+
 def test_a_merged_model_is_bf16_and_has_no_trace_of_lora(merged_folder):
     model = AutoModelForCausalLM.from_pretrained(merged_folder)
     assert model.dtype == torch.bfloat16

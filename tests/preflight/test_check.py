@@ -153,6 +153,7 @@ WRONG = {
     "an answer longer than the model": (["--max_completion_length", "4000"], "positions"),
     "a reporter that is not there": (["--report_to", "comet_ml"], "report_to"),
     "a checkpoint that is none": (["--resume_from_checkpoint", "nowhere"], "resume_from_checkpoint"),
+    "LoRA that would not train": (["--lora_target_modules", "q_proj", "lm_head"], "lm_head would not be trained"),
     "memory": (
         ["--batch", "65536", "--max_train_samples", "40000", "--max_completion_length", "1500"],
         "GiB are needed",

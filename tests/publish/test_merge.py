@@ -40,6 +40,19 @@ def test_an_adapter_as_gguf_computes_what_its_merged_folder_computes(stonk, tiny
     assert torch.equal(logits(read), logits(load(tmp_path / "merged")))
 
 
+def test_a_gguf_file_that_computes_something_else_is_not_left(refused, tiny_adapter_folder, tmp_path, monkeypatch):
+    from stonk_trainer.publish import gguf as ours
+
+    def turned(tensor, name, config, original=ours._data):
+        data, kind = original(tensor, name, config)
+        return (data[::-1].copy() if "down_proj" in name else data), kind
+
+    monkeypatch.setattr(ours, "_data", turned)
+    said = refused("merge", tiny_adapter_folder, tmp_path / "model.gguf", "--to", "gguf")
+    assert "the GGUF file computes something else than the model" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def llama_folder(tmp_path_factory, tiny_tokenizer):
     """A random Llama with fewer key-value heads than heads, a tied head and more rows than tokens, as SmolLM2 is."""

@@ -126,7 +126,10 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
     # --------------------------------------------------------------------------------------------- rollout
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
-        """As TRL's regular path, each distinct prompt prefilled once; rows that have ended leave the batch."""
+        """As TRL's regular path, each distinct prompt prefilled once; rows that have ended leave the batch.
+
+        Dropout is off, so that a sample does not depend on which passes found it.
+        """
         if not self.shares or images is not None or min(map(len, prompt_ids)) < 2:
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, has_tool_images
@@ -146,17 +149,20 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
+            training, draws_BC = model.training, self._draws(len(prompt_ids))
+            model.eval()
             output_BL = model.generate(
                 input_ids=ids_BP,
                 attention_mask=mask_BP,
                 generation_config=self.generation_config,
                 custom_generate=partial(
                     decode,
-                    draws_BC=self._draws(len(prompt_ids)),
+                    draws_BC=draws_BC,
                     together=self.is_fsdp_enabled,
                     drafter=self.drafter,
                 ),
             )
+            model.train(training)
         ends = set(self.eos_token_ids)
         completions = []
         for ids in output_BL[:, ids_BP.shape[1] :].tolist():

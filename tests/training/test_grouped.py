@@ -58,11 +58,12 @@ def reward(completions, **_):
 def make(random_model_folder, tmp_path):
     """A trainer of a class; keys are those of GRPOConfig, `own` those of the trainer."""
 
-    def build(cls, own=None, lora=False, reward=reward, rows=PROMPTS, **keys):
+    def build(cls, own=None, lora=False, reward=reward, rows=PROMPTS, dropout=0.0, **keys):
         from peft import LoraConfig
 
         # the random B lets a fresh adapter differ from its base
-        peft = {"peft_config": LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)} if lora else {}
+        config = LoraConfig(r=4, target_modules="all-linear", lora_dropout=dropout, init_lora_weights=False)
+        peft = {"peft_config": config} if lora else {}
         defaults = {
             "output_dir": str(tmp_path / "run"), "per_device_train_batch_size": GROUP * PROMPTS,
             "num_generations": GROUP, "max_completion_length": 12, "bf16": False, "use_cpu": True, "report_to": "none",
@@ -227,6 +228,17 @@ def test_samples_have_trls_distribution(make, keys):
     from scipy.stats import chi2
 
     assert chi2.sf(statistic, len(cells) - 1) > 1e-3
+
+
+def test_samples_do_not_depend_on_drafts_nor_on_dropout(make):
+    found = []
+    for tokens, dropout in ((0, 0.0), (0, 0.5), (4, 0.5), (None, 0.5)):
+        trainer = make(SharedPrefixGRPOTrainer, lora=True, dropout=dropout, own={"draft_tokens": tokens})
+        trainer.model.train()
+        ids = [trainer.processing_class(row["prompt"])["input_ids"] for row in trainer.train_dataset]
+        found.append([trainer._generate_single_turn(ids * GROUP, None, {}, GROUP)[0] for _ in range(2)])
+        assert trainer.model.training
+    assert all(answers == found[0] for answers in found)
 
 
 def test_what_cannot_share_says_why_and_true_is_an_error(make, random_model_folder):

@@ -92,7 +92,9 @@ def test_running_out_of_memory_is_one_line_with_settings_and_what_each_saves(
         torch.empty(2**50)
 
     monkeypatch.setattr(resumable.GRPOTrainer, "training_step", too_much)
-    line = refused("grpo", *STAGE1, "--model", tiny_model_folder, "--out", tmp_path / "run")
+    line = refused(
+        "grpo", *STAGE1, "--max_completion_length", 300, "--model", tiny_model_folder, "--out", tmp_path / "run"
+    )
     assert "out of memory in step 1: set, in this order, gradient_checkpointing: true (about" in line
     assert len(re.findall(r"\(about [\d.]+ MiB less\)", line)) >= 2
 

@@ -72,6 +72,8 @@ class Steps:
         torch.manual_seed(0)
         self.trainer = trainer = (_real if spec["real"] else _synthetic)(spec)
         trainer.create_optimizer()
+        if trainer.args.gradient_checkpointing:  # as `train` does
+            trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
         trainer._step, trainer.current_gradient_accumulation_steps = 0, trainer.args.gradient_accumulation_steps
         self.prompts = trainer.args.generation_batch_size // trainer.num_generations
         self.seconds: Counter[str] = Counter()
@@ -260,7 +262,9 @@ class Worker:
         answer = self.process.stdout.readline()
         if not answer:
             self.log.seek(0)
-            sys.exit(f"a process ended:\n{self.log.read()[-3000:]}")
+            status = self.process.wait()
+            reason = "it was killed, for want of memory perhaps: compare fewer at a time" if status == -9 else ""
+            sys.exit(f"a process ended with status {status}. {reason}\n{self.log.read()[-3000:]}")
         return json.loads(answer)
 
     def end(self) -> None:

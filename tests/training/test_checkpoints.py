@@ -21,15 +21,17 @@ from stonk_trainer.training import checkpoints
 
 pytestmark = pytest.mark.slow
 
-SMALL = "--dtype float32 --indicators change_1d sma_20 --max_eval_samples 4 --save_total_limit 2 --lr 1e-3".split()
-# Generations that last over several steps, an epoch that ends within the run, state in every callback.
+SMALL = "--indicators change_1d sma_20 --max_eval_samples 4 --save_total_limit 2 --lr 1e-3".split()
+# Generations that last over several steps, an epoch that ends within the run, state in every callback, and in 16 bit
+# drafts, of which a sample depends now and then on how many there are.
 STAGE1 = "grpo --config stocks/demo/stage1 --max_steps 12 --max_train_samples 12 --max_completion_length 6".split()
 STAGE1 += "--num_iterations 2 --steps_per_generation 4 --save_steps 1 --eval_steps 1 --logging_steps 3".split()
+STAGE1 += "--dtype bfloat16 --draft_tokens 3".split()
 STAGE1 += "--save_strategy steps --beta 0.05 --kl_target 0.01 --resample_groups 1 --skip_zero_variance true".split()
 WARMUP = (
     "sft --config stocks/demo/warmup --max_steps 8 --max_train_samples 20 --max_length 1024 --logging_steps 3".split()
 )
-WARMUP += "--save_strategy steps --save_steps 1".split()
+WARMUP += "--dtype float32 --save_strategy steps --save_steps 1".split()
 
 
 def command(base, model, out, *flags):

@@ -58,9 +58,10 @@ def main(argv: list[str] | None = None) -> None:
 
     example = "mmlu --path mmlu_validation.parquet --split validation"
     add = command(verify, "check that a source's verifier accepts its gold answers and rejects others", example)
-    add("source", metavar="SOURCE", help="gsm8k, math, mmlu, mmlu_science, arc_easy, …")
+    add("source", metavar="SOURCE", nargs="?", help="gsm8k, math, mmlu, mmlu_science, arc_easy, …")
     add("--path", metavar="PATH", help="local file or folder (default: the Hub)")
     add("--split", help="split, in upstream's name (default: the one the files hold, or train)")
+    add("--cases", metavar="FILE", help="judge these cases instead: JSON lines with text, target, kind and right")
 
     add = command(
         rows, "the rows of a recipe, as JSON lines", "stocks/demo/stage2 --split test --max_rows 100 > rows.jsonl"
@@ -76,10 +77,16 @@ def main(argv: list[str] | None = None) -> None:
     args.pop("run")(**args)
 
 
-def verify(source: str, path: str | None, split: str | None) -> None:
+def verify(source: str | None, path: str | None, split: str | None, cases: str | None = None) -> None:
     """Verify every gold answer of a source, and shifted ones; exit status 1 when the verifier decides wrongly."""
     from stonk_trainer.tasks.reasoning import sources, validate_verifier
 
+    if (source is None) == (cases is None):
+        raise UserError("give a source, such as gsm8k, or --cases FILE.jsonl")
+    if cases is not None or source is None:
+        if not validate_verifier.count_right(str(cases)):
+            sys.exit(1)
+        return
     upstream = {of_upstream: ours for ours, of_upstream in sources.source(source).splits}
     if path and not split:
         there = sources.local_files(path)

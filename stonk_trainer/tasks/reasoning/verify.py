@@ -1,10 +1,9 @@
 """Is an answer right? One verifier for rewards, rejection sampling and the validation on whole datasets.
 
-    math      the stated number or expression equals the target (`math-verify` where digits do not settle it)
-    choice    the stated letter is the target's
+    math      each statement equals the target by value (`values`; `math-verify` where it is not a number)
+    choice    each statement names the target's letter
 
-Only a *final answer* is read, after the thought, in a form that marks it as one: \\boxed{…}, <answer>…</answer>,
-`#### …`, "The answer is …", "Answer: …", or a text that is nothing else. Two that differ count as none.
+The rules are in docs/reasoning.md; what counts as a statement is in `statements`.
 """
 
 from __future__ import annotations
@@ -13,141 +12,102 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 from stonk_trainer.task import text_of
-from stonk_trainer.tasks.reasoning import think_tags
+from stonk_trainer.tasks.reasoning import think_tags, values
+from stonk_trainer.tasks.reasoning.statements import LONGEST_ANSWER, Statement, boxed, statements, unwrapped
+
+__all__ = ["KINDS", "boxed", "final_answer", "is_correct", "is_in_form", "reward_functions"]
 
 KINDS = ("math", "choice")
-LONGEST_ANSWER = 400  # characters of a final answer; longer ones would cost time to parse
-LONGEST_TEXT = 20_000  # characters after the thought that are read, from the end
 
-_TAGGED = re.compile(r"<answer>(.{0,400}?)</answer>", re.S)
-_HASHES = re.compile(r"^\s*####[ \t]*(\S.*?)\s*$", re.M)
-_STATED = re.compile(
-    r"\b(?:answer|correct (?:choice|option))(?:\s+is)?\s*[:=]?\s*(?<=[:=s\s])(?!\s*(?:is|:))([^\n]{1,400})", re.I
-)
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
-_UNIT = re.compile(
-    r"(?:\\?%|°|\\?[$€£]|\s*\\text\{[^{}\d]{1,30}\}|\s+[A-Za-z][A-Za-z.²³/]*(?:\s+[A-Za-z][A-Za-z.²³/]*){0,2})"
-)
 _LETTER = re.compile(
-    r"[(\[{\s*_\"']*([A-Ea-e])(?:[*_\"'\s]*|[*_\"']*[)\]}.:,*].*|\s+(?:because|since|as|for|which|[-–—(]).*)", re.S
+    r"[(\[{\s]*([A-Ja-j])(?P<rest>[)\]}\s]*(?:$|[.:,;!)\]/&].*|\s+(?:because|since|as|for|which|or|and|also|[-–—(&/]).*))",
+    re.S,
+)
+_OTHER_LETTER = re.compile(
+    r"\s*[)\]}.:]*\s*(?:(?:or|and|also|[/&])\s*(?:or\s+)?[(\[]?[A-J]\b"
+    r"|,\s*(?:or\s+|and\s+)?[(\[]?[A-J]\b[)\]]?+(?!\s+(?:being|is|was|would|cannot|can't|does)\b))"
 )
 # Expressions that would keep sympy busy: powers of powers, huge exponents and factorials.
 _COSTLY = re.compile(r"\^[^\s^]*\^[^\s^]*\^|\^\s*\{?\s*[\d,]{5,}|\d{4,}\}?\s*!")
+_FUNCTIONS = set("sin cos tan cot sec csc arcsin arccos arctan log ln exp max min gcd lcm det sqrt mod".split())
 
 
 def is_correct(completion: str, target: str, kind: str) -> bool:
-    """Whether `completion` states `target` as its final answer. kind: one of `KINDS`; raises ValueError otherwise."""
+    """Whether `completion` states `target`, and nothing else, as its final answer.
+
+    kind: one of `KINDS`; raises ValueError otherwise.
+    """
     if kind not in KINDS:
         raise ValueError(f"no verifier {kind!r}: choose from {', '.join(KINDS)}")
-    stated = final_answer(completion)
-    if stated is None:
-        return False
-    return (_same_letter if kind == "choice" else _same_value)(stated, target)
+    stated = statements(completion)
+    same = _same_letter if kind == "choice" else _same_value
+    return bool(stated) and all(same(one, target) for one in stated)
 
 
 def final_answer(completion: str) -> str | None:
     """What `completion` states as its final answer; None where it states none, or two that differ."""
-    answer = think_tags.split(completion).answer
-    if answer is None:
+    stated = statements(completion)
+    if not stated:
         return None
-    answer = answer[-LONGEST_TEXT:]
-    for found in (boxed(answer), _TAGGED.findall(answer), _HASHES.findall(answer)):
-        if found:
-            return _one_of(found)
-    if stated := _STATED.findall(answer):
-        return _one_of([_first_sentence(text) for text in stated])
-    answer = answer.strip()
-    return answer if "\n" not in answer and 0 < len(answer) <= 40 else None
+    first = stated[0].text
+    return first if all(one.text == first or _same_value(one, first) for one in stated[1:]) else None
 
 
-def _one_of(found: Sequence[str]) -> str | None:
-    inner = [(boxed(text) or [text])[-1].strip() for text in found]
-    return inner[0] if len(set(inner)) == 1 and 0 < len(inner[0]) <= LONGEST_ANSWER else None
-
-
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=[^\d\s])[.;]\s|(?<=\d)\.\s|[.;]$", text.strip())[0].strip()
-
-
-def boxed(text: str) -> list[str]:
-    """The contents of every \\boxed{…} and \\fbox{…}, braces balanced; one that never closes is skipped."""
-    found, ends = [], 0
-    for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", text):
-        if match.start() < ends:
-            continue  # inside another
-        depth = 1
-        for at in range(match.end(), min(len(text), match.end() + 2 * LONGEST_ANSWER)):
-            depth += {"{": 1, "}": -1}.get(text[at], 0)
-            if not depth:
-                found.append(text[match.end() : at])
-                ends = at
-                break
-    return found
-
-
-def _same_letter(stated: str, target: str) -> bool:
-    text = re.sub(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r"\1", stated)
-    letter = _LETTER.fullmatch(re.sub(r"^\s*(?:option|choice)\s+", "", text, flags=re.I).replace("$", ""))
-    if not letter or _other_letter(text, letter[1]):
+def _same_letter(stated: Statement, target: str) -> bool:
+    text = re.sub(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r"\1", stated.text).replace("$", "")
+    text = unwrapped(re.sub(r"^\s*(?:option|choice|letter)\s+", "", text, flags=re.I))
+    letter = _LETTER.fullmatch(text)
+    if not letter or _OTHER_LETTER.match(letter["rest"]):
         return False
-    return letter[1].upper() == target.strip().upper()
+    return letter[1].upper() == target.strip().strip("()").upper()
 
 
-def _other_letter(text: str, letter: str) -> bool:
-    """Whether another option is named too ("A or B", "A, C")."""
-    return any(
-        match[1].upper() != letter.upper()
-        for match in re.finditer(r"(?:\b(?:or|and|also)|[,/&])\s*[(\[]?([A-E])\b[)\]]?(?!')", text)
-    )
-
-
-def _same_value(stated: str, target: str) -> bool:
-    given, wanted = _number(stated), _number(target)
+def _same_value(stated: Statement, target: str) -> bool:
+    given, wanted = values.read(stated.text, stated.in_prose), values.read(target)
     if given is not None and wanted is not None:
-        return given == wanted
-    if _plain(stated) == _plain(target):
-        return bool(_plain(stated))
-    if _COSTLY.search(stated) or _depth(stated) > 12:
+        return given.equals(wanted)
+    one, other = (_expression(text) for text in (stated.text, target))
+    if _plain(one) == _plain(other):
+        return bool(_plain(one))
+    if _COSTLY.search(one) or _depth(one) > 12 or not (_is_formula(one) and _is_formula(other)):
         return False
-    return _math_verify(_in_latex(stated), _in_latex(target))
+    return _math_verify(one, other)
 
 
 def _depth(text: str) -> int:
     """How deep brackets are nested; `LONGEST_ANSWER` where they do not match."""
     depth = deepest = 0
-    for letter in re.sub(r"\\left|\\right", "", text):
+    for letter in text:
         depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(letter, 0)
         deepest = max(deepest, depth)
     return deepest if depth == 0 else LONGEST_ANSWER
 
 
-@lru_cache(maxsize=65_536)
-def _number(text: str) -> Decimal | None:
-    """The value of `text` if it is one number, with or without a currency before it or a unit after it."""
-    text = re.sub(r"\\[!,;: ]|\{,\}", lambda m: "," if m[0] == "{,}" else "", text).replace("−", "-")
-    text = text.strip().strip("$").strip().rstrip(".")
-    text = re.sub(r"^([-+]?)\s*\\?[$€£]\s*", r"\1", text)
-    match = _NUMBER.match(text)
-    if not match or not re.search(r"\d", match[0]):
-        return None
-    rest = text[match.end() :]
-    if rest and not _UNIT.fullmatch(rest) or re.search(r"\b(?:or|and|to|x|y|over|by|of|plus|minus|times)\b", rest):
-        return None
-    return Decimal(match[0].replace(",", ""))
+def _expression(text: str) -> str:
+    """LaTeX as math-verify parses it: functions with their backslash, roots with braces, no unit at the end."""
+    text = values.plain_latex(text).rstrip(".").strip()
+    text = re.sub(r"(?<![\\A-Za-z])(pi|sqrt|infty|theta|alpha|beta)(?![A-Za-z])", r"\\\1", text).replace("π", "\\pi ")
+    text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text).replace("√", "\\sqrt ")
+    return values.without_unit(text)
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\s+|\\[!,;: ]|\\left|\\right|\$", "", text).rstrip(".")
+    text = re.sub(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\s+|\$", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    text = text[1:-1] if re.fullmatch(r"\([A-Za-z]\)", text) else text
+    return text.lower() if re.fullmatch("[A-Za-z]{2,}", text) else text
 
 
-def _in_latex(text: str) -> str:
-    text = text.replace("−", "-").strip()
-    return text if text.startswith("$") or text.startswith("\\(") else f"${text}$"
+def _is_formula(text: str) -> bool:
+    """Whether all of a text is mathematics, of which math-verify would otherwise read a part."""
+    if re.search(r"\\(?:text|mathrm|textbf|mathbf|ldots|dots|cdots|ldot)\b|\.\.\.|…|[:;_?!]\s*\d|\d\s*_", text):
+        return False
+    bare = re.sub(r"\\[A-Za-z]+", " ", text)
+    return all(word.lower() in _FUNCTIONS for word in re.findall(r"[A-Za-z]{2,}", bare))
 
 
 @lru_cache(maxsize=65_536)
@@ -157,10 +117,12 @@ def _math_verify(stated: str, target: str) -> bool:
     on_main = threading.current_thread() is threading.main_thread()  # its time limits are signals
     for name in ("math_verify.parser", "math_verify.grader", "math_verify"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    limit = 5 if on_main else None
-    wanted = math_verify.parse(target, parsing_timeout=limit)
-    given = math_verify.parse(stated, parsing_timeout=limit)
-    return bool(wanted and given and math_verify.verify(wanted, given, timeout_seconds=limit))
+    limit, whole = 5 if on_main else None, [math_verify.LatexExtractionConfig()]
+    parsed = [
+        [found for found in math_verify.parse(f"${text}$", whole, parsing_timeout=limit) if not isinstance(found, str)]
+        for text in (target, stated)
+    ]  # what it cannot parse whole is left as text
+    return all(parsed) and bool(math_verify.verify(*parsed, timeout_seconds=limit))
 
 
 # ------------------------------------------------------------------------------------------------- rewards

@@ -1,7 +1,10 @@
+import json
 import time
 
 import pytest
 
+from stonk_trainer.tasks.reasoning import values
+from stonk_trainer.tasks.reasoning.validate_verifier import lookalikes
 from stonk_trainer.tasks.reasoning.verify import boxed, final_answer, is_correct, is_in_form, reward_functions
 
 RIGHT_MATH = [
@@ -90,6 +93,214 @@ WRONG_CHOICE = [  # none of these says A
 ]
 
 
+# Kinds of faults that people report of verifiers, several of each.
+RIGHT_MATH += [
+    ("\\boxed{\\frac{1}{2^{61}}}", "2^{-61}"),
+    ("\\boxed{3^{100}}", "3^{100}"),
+    ("\\boxed{1, 2, \\ldots, n}", "1,2,\\ldots,n"),
+    ("### Final Answer\n\n15", "15"),
+    ("**Final answer:**\n\n**15**", "15"),
+    ("# Answer\n15", "15"),
+    ("Final Answer:\n$$15$$", "15"),
+    ("✅ **Answer:** 15", "15"),
+    ("> **Answer:** `15`", "15"),
+    ("__Answer__: 15", "15"),
+    ("*The answer is* *15*", "15"),
+    ("The **final answer** is **15**.", "15"),
+    ("**The answer is 15**", "15"),
+    ("**The answer is 15.**", "15"),
+    ('The answer is "15".', "15"),
+    ("The answer is '15'", "15"),
+    ("The answer is ***15*** apples.", "15"),
+    ("The answer is: **15 apples**", "15"),
+    ("\\boxed{3sqrt(5)}", "3\\sqrt{5}"),
+    ("\\boxed{sqrt(2)/2}", "\\frac{\\sqrt{2}}{2}"),
+    ("\\boxed{3*pi}", "3\\pi"),
+    ("\\boxed{2\\pi/3}", "\\frac{2\\pi}{3}"),
+    ("\\boxed{7\\text{ dozen}}", "84"),
+    ("\\boxed{4+\\mathrm{i}}", "4+i"),
+    ("\\boxed{3-2i}", "3-2i"),
+    ("The answer is 6 million", "6000000"),
+    ("The answer is 6 million dollars.", "6000000"),
+    ("The answer is $6 million", "6,000,000"),
+    ("\\boxed{2.5\\text{ million}}", "2500000"),
+    ("The answer is 5k", "5000"),
+    ("The answer is $3.2 billion.", "3200000000"),
+    ("\\boxed{3 \\text{ hundred}}", "300"),
+    ("The answer is 3 hundred thousand", "300000"),
+    ("\\boxed{7} and so \\boxed{7.00}", "7"),
+    ("\\boxed{\\frac12} = \\boxed{0.5}", "1/2"),
+    ("The answer is 7. Hence the answer is 7.0.", "7"),
+    ("\\boxed{31_{5}}", "31_5"),
+    ("\\boxed{16}", "31_5"),
+    ("\\boxed{1101_2}", "13"),
+    ("\\boxed{2A_{16}}", "42"),
+    ("The answer must be 9.", "9"),
+    ("The answer will be 9", "9"),
+    ("The answer would be 9 cm.", "9"),
+    ("The answer equals 9", "9"),
+    ("The answer to the problem is 9.", "9"),
+    ("The answer = 9", "9"),
+    ("Final answer - 9", "9"),
+    ("Final Answer – 9", "9"),
+    ("We need the answer in feet.\nThe answer is 9 feet.", "9"),
+    ("The answer is 9.\nTo verify the answer, substitute x.", "9"),
+    ("Answer: 9\nNote: this answer assumes no friction.", "9"),
+    ("\\boxed{\\$1{,}250.50}", "1250.5"),
+    ("\\boxed{25\\%}", "25"),
+    ("The answer is 25 percent.", "25"),
+    ("\\boxed{0.333333}", "\\frac13"),
+    ("\\boxed{0.666667}", "2/3"),
+    ("\\boxed{0.142857}", "1/7"),
+    ("\\boxed{3\\frac{1}{4}}", "3.25"),
+    ("\\boxed{3 1/4}", "13/4"),
+    ("\\boxed{-2\\frac{1}{2}}", "-2.5"),
+    ("\\boxed{1.2e3}", "1200"),
+    ("\\boxed{1.2 \\cdot 10^{3}}", "1200"),
+    ("\\boxed{6.02\\times10^{23}}", "6.02e23"),
+    ("\\boxed{(2,3)}", "(2,3)"),
+    ("\\boxed{\\{1,2\\}}", "\\{2,1\\}"),
+    ("\\boxed{x=3}", "3"),
+    ("\\boxed{3}", "x=3"),
+    ("\\boxed{x\\in(0,1)}", "(0,1)"),
+    ("\\boxed{x+1}", "1+x"),
+    ("\\boxed{\\text{no}}", "\\text{No}"),
+    ("\\boxed{10:30}", "10:30"),
+    ("The answer is 12 red marbles per box.", "12"),
+    ("The answer is 30 miles per hour", "30"),
+    ("The answer is 8 because 3 + 5 = 8.", "8"),
+    ("The answer is 8, since 3 + 5 = 8", "8"),
+    ("The answer is 8 (eight).", "8"),
+    ("<answer>The answer is 8</answer>", "8"),
+    ("<answer>8 cm</answer>", "8"),
+    ("#### 8 eggs", "8"),
+    ("#### $8", "8"),
+    ("#### 8.0", "8"),
+    ("\\boxed{8\\text{ cm}^2}", "8"),
+    ("\\boxed{8 \\text{ m/s}}", "8"),
+    ("\\boxed{45^\\circ}", "45"),
+    ("\\boxed{45°}", "45"),
+    ("\\boxed{8 \\mathrm{~kg}}", "8"),
+    ("\\boxed{3\\sqrt{2}\\text{ cm}}", "3\\sqrt{2}"),
+    ("Answer： 15", "15"),
+    ("The answer is １５", "15"),
+]
+WRONG_MATH += [
+    ("\\boxed{2^{-60}}", "2^{-61}"),
+    ("\\boxed{10^{50}}", "10^{51}"),
+    ("\\boxed{3^{100}+1}", "3^{100}"),
+    ("\\boxed{\\frac{1}{3^{40}}}", "\\frac{1}{3^{41}}"),
+    ("\\boxed{1.5\\times10^{-12}}", "1.5\\times 10^{-11}"),
+    ("\\boxed{1, 2, 4, \\ldots, 2^n}", "1, 2, \\ldots, n"),
+    ("\\boxed{1,2,\\dots}", "1,2"),
+    ("\\boxed{3\\sqrt(5)}", "3"),
+    ("\\boxed{3 \\text{ hours and } 15 \\text{ minutes}}", "3"),
+    ("\\boxed{2\\text{ ft }6\\text{ in}}", "2"),
+    ("\\boxed{7 x}", "7"),
+    ("\\boxed{7 quarter}", "7"),
+    ("\\boxed{7\\text{ dozen}}", "7"),
+    ("The answer is 7 halves", "7"),
+    ("The answer is 7 more than x", "7"),
+    ("The answer is 7 times as many", "7"),
+    ("The answer is 7 squared", "7"),
+    ("The answer is 7 cos", "7"),
+    ("\\boxed{3e}", "3"),
+    ("\\boxed{3 i}", "3"),
+    ("\\boxed{4+\\mathrm{i}}", "4"),
+    ("The answer is 6 million", "6"),
+    ("\\boxed{7}, \\boxed{8}", "7"),
+    ("The answer is 7. So the final answer is 8", "7"),
+    ("The answer is 7, no, the answer is 8.", "8"),
+    ("Answer: 7; Answer: 8", "7"),
+    ("\\boxed{31_5}", "31_6"),
+    ("\\boxed{1101_2}", "1101"),
+    ("The answer is 52_8", "52"),
+    ("The answer may be 9", "9"),
+    ("I think my answer of 9 needs a check by someone who has the time for it.", "9"),
+    ("Answering: 9 is what many people would say here, but not all of them", "9"),
+    ("\\boxed{25\\%}", "0.25"),
+    ("\\boxed{0.25}", "25\\%"),
+    ("\\boxed{0.3333}", "\\frac13"),
+    ("\\boxed{0.14286}", "1/7"),
+    ("\\boxed{0.333334}", "1/3"),
+    ("\\boxed{3 5/4}", "3"),
+    ("\\boxed{(2,3]}", "[2,3]"),
+    ("\\boxed{2x}", "2"),
+    ("\\boxed{10:30}", "9:30"),
+    ("The answer is between 8 and 9", "8"),
+    ("The answer is 8 and 9", "8"),
+    ("The answer is 8 to 9", "8"),
+    ("The answer is 8, 9", "8"),
+    ("The answer is 8-9", "8"),
+    ("The answer is 8/9", "8"),
+    ("<answer>8</answer> <answer>9</answer>", "8"),
+    ("\\boxed{\\text{eight}}", "8"),
+    ("答案：15", "15"),
+]
+LETTERS = [
+    ("Answer：B", "B"),
+    ("Answer: Ｂ", "B"),
+    ("The answer is （B）。", "B"),
+    ("The answer is F.", "F"),
+    ("\\boxed{G}", "G"),
+    ("Answer: H) none", "H"),
+    ("The answer is J", "J"),
+    ("The answer is ‘B’.", "B"),
+    ("The answer is “B”", "B"),
+    ("The answer is B!", "B"),
+    ("**B**", "B"),
+    ("The answer is **(B)**.", "B"),
+    ("The answer is `B`", "B"),
+    ("\\boxed{B. \\text{both C and D}}", "B"),
+    ("Answer: B) A or C", "B"),
+    ("The answer is B: A and C", "B"),
+    ("The answer is B, A being false", "B"),
+    ("The answer is (B); (A) is wrong", "B"),
+    ("The answer is B\nExplanation: the answer C is wrong.", "B"),
+    ("The answer is B.\n\nOther answer options are wrong.", "B"),
+    ("Answer: B\n\nThe answer is not C.", "B"),
+    ("The answer is option B", "B"),
+    ("The answer is Option (B)", "B"),
+    ("The correct answer is choice B.", "B"),
+    ("The correct option is: B", "B"),
+    ("Answer choice: B", "B"),
+    ("Answer: B (Paris)", "B"),
+    ("Answer: B - Paris", "B"),
+    ("Answer: B — Paris", "B"),
+    ("Answer: b", "B"),
+    ("### Answer\n\nB", "B"),
+    ("Answer:\n(B)", "B"),
+    ("Final Answer: \\textbf{B}", "B"),
+    ("Final Answer: $\\text{B}$", "B"),
+    ("The answer is B because A and C are wrong", "B"),
+]
+NO_LETTERS = [
+    ("The answer is B and C", "B"),
+    ("The answer is B & C", "B"),
+    ("The answer is B/C", "B"),
+    ("The answer is B, C", "B"),
+    ("The answer is (B) or (C)", "B"),
+    ("B, C and D", "B"),
+    ("The answer is B. The answer is C.", "B"),
+    ("Answer: Plan B", "B"),
+    ("The answer is Hepatitis B", "B"),
+    ("I'd go with B", "B"),
+    ("The answer is neither A nor B", "A"),
+    ("The answer is A or B", "A"),
+    ("Answer: all of A, B and C", "A"),
+]
+
+
+@pytest.mark.parametrize("text, target", LETTERS)
+def test_a_letter_is_read_in_the_spellings_people_use(text, target):
+    assert is_correct(text, target, "choice")
+
+
+@pytest.mark.parametrize("text, target", NO_LETTERS)
+def test_several_letters_and_letters_of_other_words_are_no_answer(text, target):
+    assert not is_correct(text, target, "choice")
+
+
 @pytest.mark.parametrize("text, target", RIGHT_MATH)
 def test_a_right_number_or_expression_is_accepted_in_every_form_of_a_final_answer(text, target):
     assert is_correct(text, target, "math")
@@ -145,6 +356,49 @@ def test_rewards_are_those_asked_for_in_their_order():
     completions = [[{"role": "assistant", "content": "<think>2+2</think>\n\\boxed{4}"}], "\\boxed{4}", "\\boxed{5}"]
     columns = {"target": ["4"] * 3, "verifier": ["math"] * 3, "completion_ids": [[0] * 6, [0] * 8, [0] * 11]}
     assert [reward(completions, **columns) for reward in rewards] == [[1, 0, 0], [1, 1, 0], [0, -0.5, -1]]
+
+
+def test_every_lookalike_of_a_gold_is_rejected():
+    for target in ("7", "42", "-3", "1,234", "0"):
+        made = lookalikes(target, "math")
+        assert len(made) >= 4 and not any(is_correct(text, wrong, "math") for text, wrong in made)
+    assert not any(is_correct(text, wrong, "choice") for text, wrong in lookalikes("B", "choice"))
+    assert lookalikes(r"\frac{1}{2}", "math") == []
+
+
+def test_a_verifier_that_reads_less_than_what_is_stated_fails_its_proof(tmp_path, monkeypatch, stonk):
+    """Of "42 million" and "42_9" the first number alone."""
+    rows = tmp_path / "rows.jsonl"
+    turns = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "\\boxed{42}"}]
+    row = {"messages": turns, "source": "x", "id": "1", "target": "42", "verifier": "math"}
+    rows.write_text("".join(json.dumps({**row, "id": str(i)}) + "\n" for i in range(3)))
+    assert "3 of 3 gold answers accepted, 30 of 30 shifted ones rejected" in stonk(
+        "data", "verify", "chat", "--path", rows
+    )
+    monkeypatch.setattr(values, "_is_unit", lambda rest, in_prose: True)
+    values.read.cache_clear()
+    with pytest.raises(SystemExit) as end:
+        stonk("data", "verify", "chat", "--path", rows)
+    values.read.cache_clear()
+    assert end.value.code == 1
+
+
+def test_cases_of_ones_own_are_judged_and_the_wrong_ones_shown(tmp_path, stonk, refused, capsys):
+    cases = tmp_path / "cases.jsonl"
+    right = {"text": "\\boxed{6}", "target": "6", "kind": "math", "right": True}
+    cases.write_text(json.dumps(right) + "\n" + json.dumps({**right, "right": False}) + "\n")
+    with pytest.raises(SystemExit) as end:
+        stonk("data", "verify", "--cases", cases)
+    assert end.value.code == 1
+    assert capsys.readouterr().out == "line 2: '\\\\boxed{6}' is accepted for '6'\n1 of 2 right\n"
+    cases.write_text(json.dumps(right) + "\n")
+    assert stonk("data", "verify", "--cases", cases) == "1 of 1 right\n"
+    cases.write_text(json.dumps({**right, "kind": "maths"}) + "\n")
+    assert "line 1: a case has text and target" in refused("data", "verify", "--cases", cases)
+    cases.write_text("")
+    assert "holds no cases" in refused("data", "verify", "--cases", cases)
+    assert "give a source" in refused("data", "verify")
+    assert "give a source" in refused("data", "verify", "gsm8k", "--cases", cases)
 
 
 def test_an_unknown_verifier_is_an_error():

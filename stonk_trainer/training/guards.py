@@ -148,6 +148,8 @@ class StopSignals(TrainerCallback):
             self.caught = int(caught)
         if self.caught:
             control.should_save = control.should_training_stop = True
+        elif control.should_training_stop or state.global_step >= state.max_steps:
+            control.should_log = True  # what came after the last log, also in a run shorter than `logging_steps`
         return control
 
 

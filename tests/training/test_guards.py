@@ -126,3 +126,13 @@ def test_tensorboard_shows_what_the_trainer_and_the_forecasts_measure(tiny_model
     for name in ("reward", "forecast/up_share", "forecast/accuracy", "completions/useful_token_share"):
         shown = [event.value for event in board.Scalars(f"train/{name}")]
         assert shown == pytest.approx([line[name] for line in metrics if name in line])
+
+
+@pytest.mark.parametrize(("steps", "logged"), [(1, [1]), (7, [5, 7]), (5, [5])])
+def test_the_last_steps_are_logged_though_logging_steps_does_not_divide_them(
+    steps, logged, tiny_model_folder, tmp_path, stonk
+):
+    few = ["--max_steps", steps, "--logging_steps", 5]
+    stonk("grpo", *STAGE1, *few, "--model", tiny_model_folder, "--out", tmp_path / "run")
+    metrics = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics if "loss" in line] == logged

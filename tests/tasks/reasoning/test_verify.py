@@ -95,6 +95,8 @@ WRONG_CHOICE = [  # none of these says A
 
 # Kinds of faults that people report of verifiers, several of each.
 RIGHT_MATH += [
+    ("The answer is 7 the answer is 7", "7"),
+    ("Answer: 7 Answer: 7", "7"),
     ("\\boxed{\\frac{1}{2^{61}}}", "2^{-61}"),
     ("\\boxed{3^{100}}", "3^{100}"),
     ("\\boxed{1, 2, \\ldots, n}", "1,2,\\ldots,n"),
@@ -186,6 +188,9 @@ RIGHT_MATH += [
     ("The answer is １５", "15"),
 ]
 WRONG_MATH += [
+    (r"\boxed{on}", "no"),
+    (r"\boxed{12:00}", "1:00"),
+    (r"\boxed{3 5/4}", "4.25"),
     ("\\boxed{2^{-60}}", "2^{-61}"),
     ("\\boxed{10^{50}}", "10^{51}"),
     ("\\boxed{3^{100}+1}", "3^{100}"),

@@ -121,7 +121,11 @@ def split_dates(frame: pd.DataFrame, args: StocksArguments) -> tuple[pd.Timestam
         except ValueError:
             raise UserError(f"{key}: {value} is neither a day (YYYY-MM-DD) nor auto") from None
     if ends[0] >= ends[1]:
-        raise UserError(f"train_end: {ends[0]:%Y-%m-%d} must lie before validation_end: {ends[1]:%Y-%m-%d}")
+        train, validation = (
+            f"{key}: {end:%Y-%m-%d}" + " (auto)" * (getattr(args, key) == "auto")
+            for key, end in zip(("train_end", "validation_end"), ends, strict=True)
+        )
+        raise UserError(f"{train} must lie before {validation}: set both")
     return ends[0], ends[1]
 
 

@@ -132,6 +132,8 @@ def test_split_days_in_the_wrong_order_or_unreadable_are_refused(deepstock_rows,
     source = write_rows(deepstock_rows(days=30))
     with pytest.raises(UserError, match="train_end"):
         natural(source, train_end="2019-02-01", validation_end="2019-01-20")
+    with pytest.raises(UserError, match=r"train_end: 2098-12-31 must lie before validation_end: .* \(auto\): set both"):
+        natural(source, train_end="2098-12-31")
     with pytest.raises(UserError, match="validation_end"):
         natural(source, train_end="2019-01-20", validation_end="soon")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Processors that look at the scores of a token alone.
 BY_ROW = {"TemperatureLogitsWarper", "TopKLogitsWarper", "TopPLogitsWarper", "MinPLogitsWarper"}
+BY_ROW |= {"SuppressTokensLogitsProcessor"}
 
 
 def unsupported_reason(model: PreTrainedModel) -> str | None:

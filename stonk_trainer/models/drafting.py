@@ -19,7 +19,10 @@ MOST = 8  # tokens of a draft
 LONGEST = 3  # tokens that are looked up
 RECENT = 20_000  # tokens of earlier answers that are drafted from
 MEMORY = 0.95  # weight, after each pass, of what came true before
-REST = 32  # passes without drafts where none pays
+REST = 32  # passes without drafts where none pays; twice as many each time that this is found again
+LONGEST_REST = 8192
+
+_Index = dict[tuple[int, ...], tuple[list[int], int]]  # a run of tokens: where it was last, a list and the place after
 
 
 def tokens_of(value: str) -> int | None:
@@ -47,7 +50,7 @@ class Drafter:
         self._recent: deque[list[int]] = deque()
         # what came true, forgotten slowly: rows, those with a draft, tokens that were right, drafts that were wrong
         self._seen = [2.0, 1.0, 1.0, 1.0]
-        self._rest = 0
+        self._rest, self._next_rest = 0, REST
         self._asked = False
 
     def switch_off(self, reason: str) -> None:
@@ -63,26 +66,31 @@ class Drafter:
         self._rows = list(rows)
         self._answers_at = [len(ids) for ids in rows]
         self._learnt = list(self._answers_at)
-        self._index: dict[tuple[int, ...], tuple[list[int], int]] = {}
-        of_prompt: dict[tuple[int, ...], dict] = {}
-        self._of_prompt = []
-        for ids in rows:
-            key = tuple(ids)
-            if key not in of_prompt:
-                of_prompt[key] = {}
-                _learn(of_prompt[key], list(ids), 1)
-            self._of_prompt.append(of_prompt[key])
-        for ids in self._recent:
-            _learn(self._index, ids, 1)
+        self._index: _Index = {}
+        self._of_prompt: list[_Index] = []  # of each row; made when drafts are asked for
+
+    def _learn_all(self) -> None:
+        """Put what is not there yet into the indices."""
+        if not self._of_prompt:
+            of_prompt: dict[tuple[int, ...], _Index] = {}
+            for ids, at in zip(self._rows, self._answers_at, strict=True):
+                key = tuple(ids[:at])
+                if key not in of_prompt:
+                    of_prompt[key] = {}
+                    _learn(of_prompt[key], list(key), 1)
+                self._of_prompt.append(of_prompt[key])
+            for ids in self._recent:
+                _learn(self._index, ids, 1)
+        for row, ids in enumerate(self._rows):
+            _learn(self._index, ids, self._learnt[row])
+            self._learnt[row] = len(ids)
 
     def length(self) -> int:
         """How many tokens to draft for the next pass."""
         best = self._length()
         self._asked = best > 0
         if best:
-            for row, ids in enumerate(self._rows):
-                _learn(self._index, ids, self._learnt[row])
-                self._learnt[row] = len(ids)
+            self._learn_all()
         return best
 
     def _length(self) -> int:
@@ -98,8 +106,10 @@ class Drafter:
             found += share * chance**count
             gains.append(found / (1 + (self.cost or 0.0) * count))
         best = gains.index(max(gains))
-        if not best:
-            self._rest = REST
+        if best:
+            self._next_rest = REST
+        else:
+            self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, LONGEST_REST)
         return best or 1  # one is tried before a rest, so that it is seen when drafts come true again
 
     def grow(self, rows: Sequence[int], tokens: Sequence[list[int]]) -> None:
@@ -142,14 +152,15 @@ class Drafter:
 
     def state(self) -> dict[str, Any]:
         """What the next drafts depend on: in 16 bit, how many tokens a pass has moves a sample now and then."""
-        return {"cost": self.cost, "seen": self._seen, "rest": self._rest, "recent": list(self._recent)}
+        rest = self._rest, self._next_rest
+        return {"cost": self.cost, "seen": self._seen, "rest": rest, "recent": list(self._recent)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.cost, self._seen, self._rest = state["cost"], list(state["seen"]), state["rest"]
+        self.cost, self._seen, (self._rest, self._next_rest) = state["cost"], list(state["seen"]), state["rest"]
         self._recent = deque(state["recent"])
 
 
-def _learn(index: dict[tuple[int, ...], tuple[list[int], int]], ids: list[int], start: int) -> None:
+def _learn(index: _Index, ids: list[int], start: int) -> None:
     """Put what follows each run of tokens in the index, from the token number `start` on; the latest counts."""
     for at in range(max(start, 1), len(ids)):
         for length in range(1, min(LONGEST, at) + 1):

@@ -11,6 +11,8 @@ Shape suffixes: B rows, U distinct prompts, P prompt tokens, C completion tokens
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -148,21 +150,19 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
             ) as model,
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            _without_dropout(model),
         ):
-            training, draws_BC = model.training, self._draws(len(prompt_ids))
-            model.eval()
             output_BL = model.generate(
                 input_ids=ids_BP,
                 attention_mask=mask_BP,
                 generation_config=self.generation_config,
                 custom_generate=partial(
                     decode,
-                    draws_BC=draws_BC,
+                    draws_BC=self._draws(len(prompt_ids)),
                     together=self.is_fsdp_enabled,
                     drafter=self.drafter,
                 ),
             )
-            model.train(training)
         ends = set(self.eos_token_ids)
         completions = []
         for ids in output_BL[:, ids_BP.shape[1] :].tolist():
@@ -269,6 +269,17 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         }
         loss = super()._compute_loss(model, kept)
         return loss * (0.0 if nothing else _share(self.loss_type, inputs, kept, useful_B))
+
+
+@contextmanager
+def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    """Not `eval()`, in which bitsandbytes packs weights on a CPU so that they cannot be trained any more."""
+    active = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.training]
+    for module in active:
+        module.eval()
+    yield
+    for module in active:
+        module.train()
 
 
 def _share(loss_type: str, inputs: dict, kept: dict, useful_B: torch.Tensor) -> torch.Tensor | float:

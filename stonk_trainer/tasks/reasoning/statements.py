@@ -14,22 +14,34 @@ from stonk_trainer.tasks.reasoning import think_tags
 LONGEST_ANSWER = 400  # characters of a final answer; longer ones would cost time to parse
 LONGEST_TEXT = 20_000  # characters after the thought that are read, from the end
 
-# Full-width ASCII, and the full stop and comma of Chinese and Japanese.
-_WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: " ", 0x3002: ". ", 0x3001: ","}
+# Full-width ASCII, and the spaces and punctuation of other scripts.
+_WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans(
+    {"\u3000": " ", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "。": ". ", "、": ","}
+    | dict(zip("「」『』【】", "“”“”[]", strict=True))
+)
+_SYMBOLS = re.compile("[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]")  # ✅ and the like
 _TAGGED = re.compile(r"<answer>(.{0,400}?)</answer>", re.S)
 _HASHES = re.compile(r"^\s*####[ \t]*(\S.*?)\s*$", re.M)
 _MARKS = "*_`\"'“”‘’«»"
 _STATES = re.compile(
-    rf"""(?<![A-Za-z])(?:answers?|(?:correct|right)\ (?:choice|option))(?:\ (?:choice|option))?(?![A-Za-z])[{_MARKS}]*
-    (?:\ (?:to|for|of)\ [^.:=\n]{{1,60}}?)?
-    (?:\ ?[:=] | \ (?:is|are|was|equals|comes\ to|(?:should|must|will|would)\ be)\b | \ [—–-](?=\ ))
+    rf"""(?<![A-Za-z])(?:(?:the|my|our)\ )?(?:(?:final|correct|right|best)\ )*
+    (?:answers?|(?:(?<=correct\ )|(?<=right\ )|(?<=best\ ))(?:choice|option))(?:\ (?:choice|option))?
+    (?![A-Za-z])[{_MARKS}]*
+    (?:\ (?:to|for|of|in|as)\ [^.:=\n]{{1,60}}?|,[^,.:=\n]{{1,30}},)?
+    (?:\ ?[:=] | \ [—–-](?=\ ) | \ (?:is|are|was|equals|amounts\ to|(?:should|must|will|would)\ be
+    |(?:comes|works|turns)\ (?:out\ )?to(?:\ be)?)\b)
     (?:[{_MARKS}]+(?=\s))?\ *[:=]?""",
     re.I | re.X,
 )
 _HEADING = re.compile(rf"^[{_MARKS}#\s\W]*(?:the\ )?(?:final\ |correct\ )?answer[{_MARKS}\s:]*$", re.I | re.X)
 _NO_VALUE = re.compile(r"(?:not|wrong|incorrect|correct|right|unknown|unclear)\b", re.I)
-_FILLER = re.compile(r"(?:(?:exactly|simply|just|therefore|thus|then|indeed|equal to)\s+)+", re.I)
+_UNSURE = "(?:possib|probab|presumab|supposed|potential|like|hard|near)ly"
+_FILLER = re.compile(
+    rf"\A(?:(?:(?!{_UNSURE})[a-z]+ly|just|therefore|thus|then|hence|indeed|about|around|equal to)\s+)+", re.I
+)
 _WRAPPED = re.compile(r"(\*{1,3}|_{1,3}|`{1,3}|\")(.+?)\1|[“‘«](.+?)[”’»]|'(.+?)'(?!\w)", re.S)
+_EMPHASIS = re.compile(r"(?<![\w)}\\])(\*{1,3}|_{1,3}|`{1,3}|\")(?=\S)([^*_`\"\n]+)(?<=\S)\1(?![\w({])")
+_SENTENCE_END = re.compile(r"(?<=[^\d\s])[.!]\s+(?![a-z\d])|(?<=\d)\.\s+(?!or\b|and\b)|[.;!]$")
 
 
 class Statement(NamedTuple):
@@ -44,7 +56,7 @@ def statements(completion: str) -> list[Statement]:
     answer = think_tags.split(completion).answer
     if answer is None:
         return []
-    answer = answer[-LONGEST_TEXT:].translate(_WIDE)
+    answer = _SYMBOLS.sub(" ", answer[-LONGEST_TEXT:].translate(_WIDE))
     marked = [(boxed(answer), False), (_TAGGED.findall(answer), False), (_HASHES.findall(answer), True)]
     for found, in_prose in marked:
         if found:
@@ -75,19 +87,20 @@ def _sentences(answer: str) -> list[str]:
         ends = [*(match.start() for match in starts), len(line)][1:]
         texts = [_first_sentence(line[match.end() : end]) for match, end in zip(starts, ends, strict=True)]
         if "".join(texts).strip(_MARKS) == "" and len(texts) == 1 or not texts and _HEADING.match(line):
-            texts = [next((_first_sentence(below) for below in lines[number + 1 :] if below), "")]
+            below = next((below for below in lines[number + 1 :] if re.search(r"[^\W_]", below)), "")
+            texts = [] if _STATES.search(below) else [_first_sentence(re.sub(r"^[•>]\s+", "", below))]
         found += [text for text in texts if text and not _NO_VALUE.match(text)]
     return found
 
 
 def _first_sentence(text: str) -> str:
-    text = _FILLER.sub("", text.strip(), count=1)
-    return re.split(r"(?<=[^\d\s])[.;!]\s|(?<=\d)\.\s|[.;!]$", text)[0].strip()
+    text = _FILLER.sub("", text.strip())
+    return _SENTENCE_END.split(text)[0].strip()
 
 
 def unwrapped(text: str) -> str:
-    """The text without marks of emphasis, code or quotation around what it begins with."""
-    text = re.sub(r"^\s*[•>]\s+", "", text).strip()
+    """The text without marks of emphasis, code or quotation around it or its words."""
+    text = _EMPHASIS.sub(r"\2", text).strip()
     while match := _WRAPPED.match(text):
         inner = next(part for part in match.groups()[1:] if part)
         text = (inner + text[match.end() :]).strip()

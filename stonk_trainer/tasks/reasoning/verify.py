@@ -24,16 +24,32 @@ __all__ = ["KINDS", "boxed", "final_answer", "is_correct", "is_in_form", "reward
 KINDS = ("math", "choice")
 
 _LETTER = re.compile(
-    r"[(\[{\s]*([A-Ja-j])(?P<rest>[)\]}\s]*(?:$|[.:,;!)\]/&].*|\s+(?:because|since|as|for|which|or|and|also|[-–—(&/]).*))",
+    r"[(\[{\s]*([A-Za-z])(?P<rest>[)\]}\s]*(?:$|[.:,;!)\]/&].*|\s+(?:because|since|as|for|which|that|given|though"
+    r"|although|namely|i\.e|e\.g|or|and(?:/or)?|also|but|not|rather|instead|[-–—(&/]).*))",
     re.S,
 )
-_OTHER_LETTER = re.compile(
-    r"\s*[)\]}.:]*\s*(?:(?:or|and|also|[/&])\s*(?:or\s+)?[(\[]?[A-J]\b"
-    r"|,\s*(?:or\s+|and\s+)?[(\[]?[A-J]\b[)\]]?+(?!\s+(?:being|is|was|would|cannot|can't|does)\b))"
+_JOINS = r"(?:or|and|as\s+well\s+as|along\s+with|[/&,;]|\((?=or\b|and\b))"
+_ONE = (
+    r"[(\[]?(?:[B-HJ](?!\.[a-z])|[AI](?!\s+(?!or\b|and\b|is\b|are\b|because\b|since\b)[a-z]|\.[a-z]))(?![\w'’])[)\]]*+"
 )
-# Expressions that would keep sympy busy: powers of powers, huge exponents and factorials.
-_COSTLY = re.compile(r"\^[^\s^]*\^[^\s^]*\^|\^\s*\{?\s*[\d,]{5,}|\d{4,}\}?\s*!")
-_FUNCTIONS = set("sin cos tan cot sec csc arcsin arccos arctan log ln exp max min gcd lcm det sqrt mod".split())
+_OTHER_LETTER = re.compile(
+    rf"\s*[)\]}}.:!]*\s*(?:{_JOINS}\s*)+(?:(?:also|else|even|maybe|perhaps|possibly|probably|then|option|choice)\s+)*{_ONE}"
+    rf"(?!(?:(?:[\s,]*(?:and|or))?[\s,]*{_ONE})*\s+(?:being|is|isn't|are|was|were|would|cannot|can't|does|doesn't|fails?)\b"
+    r"(?!\s+(?:also\s+|both\s+)?(?:right|correct|true|possible)))|\.[A-J](?![A-Za-z])"
+    r"|\s*[)\].:]*\s*(?:[(\[]?[A-J][)\].]+\s*)+$",
+    re.I,
+)
+# Expressions that would keep sympy busy: powers of powers, huge exponents, factorials and binomials.
+_COSTLY = re.compile(
+    r"\^[^\s^]*\^[^\s^]*\^|\^\s*\{?\s*[\d,]{5,}|\d{4,}\}?\s*!|!\s*[)}]*\s*!|binom\s*\{\s*\d{5,}|(?<![\\A-Za-z])[A-Za-z][^()]*\)\s*\^\s*\{?\s*-?\d{3}|e\s*\^[^^]*\^"
+)
+_FUNCTIONS = set("sin cos tan cot sec csc arcsin arccos arctan log ln exp max min gcd lcm det sqrt".split())
+_COMMANDS = _FUNCTIONS | set(
+    "frac dfrac tfrac cfrac binom dbinom tbinom times cdot div pm mp pi theta alpha beta gamma delta epsilon lambda mu "
+    "omega phi sigma rho tau infty in cup cap setminus emptyset le leq leqslant ge geq geqslant lt gt ne neq lfloor "
+    "rfloor lceil rceil begin end circ sinh cosh tanh overline vec langle rangle".split()
+)
+_ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{[pbBvV]?matrix\}")
 
 
 def is_correct(completion: str, target: str, kind: str) -> bool:
@@ -58,24 +74,48 @@ def final_answer(completion: str) -> str | None:
 
 
 def _same_letter(stated: Statement, target: str) -> bool:
-    text = re.sub(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r"\1", stated.text).replace("$", "")
-    text = unwrapped(re.sub(r"^\s*(?:option|choice|letter)\s+", "", text, flags=re.I))
-    letter = _LETTER.fullmatch(text)
-    if not letter or _OTHER_LETTER.match(letter["rest"]):
-        return False
-    return letter[1].upper() == target.strip().strip("()").upper()
+    return _letter(stated.text) == (_letter(target) or "no letter")
+
+
+def _letter(text: str) -> str | None:
+    """The letter that a text names, with or without the text of the option; None for several letters or none."""
+    text = values.TEXT.sub(r"\1", values.plain_latex(text)).replace("$", "")
+    text = unwrapped(re.sub(r"^\s*(?:option|choice|letter)\s+", "", unwrapped(text), flags=re.I))
+    found = _LETTER.fullmatch(text)
+    return found[1].upper() if found and not _OTHER_LETTER.match(found["rest"]) else None
 
 
 def _same_value(stated: Statement, target: str) -> bool:
     given, wanted = values.read(stated.text, stated.in_prose), values.read(target)
     if given is not None and wanted is not None:
         return given.equals(wanted)
+    if given is None and stated.in_prose:
+        stated = stated._replace(text=values.mathematics(stated.text))
+    if "=" in stated.text and "=" not in target and (chain := _chain(stated.text)):
+        return all(_same_value(Statement(one, False), target) for one in chain[:-1]) and _same_value(
+            Statement(chain[-1], stated.in_prose), target
+        )
     one, other = (_expression(text) for text in (stated.text, target))
     if _plain(one) == _plain(other):
         return bool(_plain(one))
-    if _COSTLY.search(one) or _depth(one) > 12 or not (_is_formula(one) and _is_formula(other)):
+    if any(_COSTLY.search(text) or _depth(text) > 12 or not _is_formula(text) for text in (one, other)):
         return False
+    if given is not None or wanted is not None:
+        decimal, text = (given, other) if given is not None else (wanted, one)
+        if decimal is not None and _rounds(decimal, text):
+            return True
     return _math_verify(one, other)
+
+
+def _chain(text: str) -> list[str]:
+    """What an equation states one value by: 3 + 5 and 8 of `x = 3 + 5 = 8`; nothing for a list or a relation."""
+    members = re.split(r"(?<![<>!:])=", values.plain_latex(text))
+    if not 2 <= len(members) <= 5 or re.search(r"[,;<>]|\\(?:in|ne|neq|le|ge|leq|geq)\b|\bor\b|\band\b", text):
+        return []
+    names = [bool(re.search("[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", member))) for member in members[:-1]]
+    if any(names[1:]) or not members[-1].strip():
+        return []
+    return [member for member, name in zip(members, [*names, False], strict=True) if not name]
 
 
 def _depth(text: str) -> int:
@@ -88,41 +128,90 @@ def _depth(text: str) -> int:
 
 
 def _expression(text: str) -> str:
-    """LaTeX as math-verify parses it: functions with their backslash, roots with braces, no unit at the end."""
-    text = values.plain_latex(text).rstrip(".").strip()
-    text = re.sub(r"(?<![\\A-Za-z])(pi|sqrt|infty|theta|alpha|beta)(?![A-Za-z])", r"\\\1", text).replace("π", "\\pi ")
+    """LaTeX as math-verify parses it: functions with their backslash, roots with braces, no unit at the end; lists with
+    commas, decimals as fractions, since sympy rounds them.
+    """
+    text = values.without_stop(values.plain_latex(text)).replace("\\varnothing", "\\emptyset")
+    text = re.sub(
+        r"(?<![\\A-Za-z])(pi|sqrt|infty|theta|alpha|beta|sin|cos|tan|log|ln)(?![A-Za-z])", r"\\\1", text
+    ).replace("π", "\\pi ")
     text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text).replace("√", "\\sqrt ")
+    text = re.sub(r"\s*,?\s*(?:\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\s(?:and|or)\s)\s*", ", ", text)
+    text = _ENVIRONMENT.sub(r"\\\1{pmatrix}", text)
     return values.without_unit(text)
 
 
 def _plain(text: str) -> str:
-    text = re.sub(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\s+|\$", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    text = values.TEXT.sub(r"\1", text)
+    text = re.sub(r"\$|(?<!\d)\s+|\s+(?!\d)", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    text = re.sub(r"\\[lc]?dots[cb]?(?![A-Za-z])|\.\.\.|…", "\\\\ldots", text)
     text = text[1:-1] if re.fullmatch(r"\([A-Za-z]\)", text) else text
     return text.lower() if re.fullmatch("[A-Za-z]{2,}", text) else text
 
 
 def _is_formula(text: str) -> bool:
     """Whether all of a text is mathematics, of which math-verify would otherwise read a part."""
-    if re.search(r"\\(?:text|mathrm|textbf|mathbf|ldots|dots|cdots|ldot)\b|\.\.\.|…|[:;_?!]\s*\d|\d\s*_", text):
+    if re.search(r"\.\.\.|[^\w\s\\{}()\[\]^+\-*/=<>|.,&!]|!\s*\d|\d\s*_", text):
         return False
-    bare = re.sub(r"\\[A-Za-z]+", " ", text)
-    return all(word.lower() in _FUNCTIONS for word in re.findall(r"[A-Za-z]{2,}", bare))
+    text = _ENVIRONMENT.sub(" ", text)
+    commands, words = re.findall(r"\\([A-Za-z]+)", text), re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", text))
+    return _COMMANDS.issuperset(commands) and all(word.lower() in _FUNCTIONS for word in words)
+
+
+@lru_cache(maxsize=65_536)
+def _parsed(text: str) -> list[Any]:
+    """What math-verify makes of a whole text; nothing where it cannot parse it."""
+    import math_verify
+
+    for name in ("math_verify.parser", "math_verify.grader", "math_verify"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    text = re.sub(r"(\d*)\.(\d+)", lambda found: f"\\frac{{{found[1]}{found[2]}}}{{{10 ** len(found[2])}}}", text)
+    found = math_verify.parse(f"${text}$", [math_verify.LatexExtractionConfig()], parsing_timeout=_time_limit())
+    return [one for one in found if not isinstance(one, str)]
+
+
+def _time_limit() -> int | None:
+    return 5 if threading.current_thread() is threading.main_thread() else None  # math-verify's are signals
 
 
 @lru_cache(maxsize=65_536)
 def _math_verify(stated: str, target: str) -> bool:
     import math_verify
 
-    on_main = threading.current_thread() is threading.main_thread()  # its time limits are signals
-    for name in ("math_verify.parser", "math_verify.grader", "math_verify"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    limit, whole = 5 if on_main else None, [math_verify.LatexExtractionConfig()]
-    parsed = [
-        [found for found in math_verify.parse(f"${text}$", whole, parsing_timeout=limit) if not isinstance(found, str)]
-        for text in (target, stated)
-    ]  # what it cannot parse whole is left as text
-    return all(parsed) and bool(math_verify.verify(*parsed, timeout_seconds=limit))
+    given, wanted = _parsed(stated), _parsed(target)
+    if not (given and wanted):
+        return False
+    if _is_number(given[0]) and _is_number(wanted[0]):
+        return _same_number(given[0], wanted[0])
+    precise = {"float_rounding": 2000, "numeric_precision": 2000}  # tiny numbers differ by less
+    return bool(
+        math_verify.verify(wanted, given, allow_set_relation_comp=True, timeout_seconds=_time_limit(), **precise)
+    )
+
+
+def _is_number(found: Any) -> bool:
+    return bool(getattr(found, "is_number", False) and found.evalf(15).is_finite)
+
+
+def _same_number(one: Any, other: Any) -> bool:
+    """To 50 digits of their own size, as differences of tiny numbers are tiny; fractions exactly."""
+    first, second = one.evalf(60), other.evalf(60)
+    size = max(abs(first), abs(second))
+    if not abs(first - second) <= size / 10**50:
+        return size < 1e-40 and bool((one - other).equals(0))
+    if not 1e-2000 < size < 10**2000:
+        return True
+    first, second = one.doit(), other.doit()
+    return first == second if first.is_Rational and second.is_Rational else True
+
+
+def _rounds(decimal: values.Value, text: str) -> bool:
+    """Whether a decimal of six significant digits or more rounds an expression such as a root."""
+    found = _parsed(text)
+    if decimal.digits is None or decimal.digits < 6 or not found or not _is_number(found[0]):
+        return False
+    exact = found[0].evalf(60)
+    return bool(exact.is_real and 2 * abs(exact - decimal.number) <= decimal.last)
 
 
 # ------------------------------------------------------------------------------------------------- rewards

@@ -380,7 +380,8 @@ def test_a_verifier_that_reads_less_than_what_is_stated_fails_its_proof(tmp_path
     assert "3 of 3 gold answers accepted, 30 of 30 shifted ones rejected" in stonk(
         "data", "verify", "chat", "--path", rows
     )
-    monkeypatch.setattr(values, "_is_unit", lambda rest, in_prose: True)
+    monkeypatch.setattr(values, "_is_unit", lambda rest: True)
+    monkeypatch.setattr(values, "is_noun", lambda rest: True)
     values.read.cache_clear()
     with pytest.raises(SystemExit) as end:
         stonk("data", "verify", "chat", "--path", rows)

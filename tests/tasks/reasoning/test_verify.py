@@ -188,6 +188,8 @@ RIGHT_MATH += [
     ("The answer is １５", "15"),
 ]
 WRONG_MATH += [
+    (r"\boxed{00 {-3}! }", "1½"),
+    (r"\boxed{\frac{}{2}}", "0"),
     (r"\boxed{on}", "no"),
     (r"\boxed{12:00}", "1:00"),
     (r"\boxed{3 5/4}", "4.25"),

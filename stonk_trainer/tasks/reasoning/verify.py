@@ -41,7 +41,8 @@ _OTHER_LETTER = re.compile(
 )
 # Expressions that would keep sympy busy: powers of powers, huge exponents, factorials and binomials.
 _COSTLY = re.compile(
-    r"\^[^\s^]*\^[^\s^]*\^|\^\s*\{?\s*[\d,]{5,}|\d{4,}\}?\s*!|!\s*[)}]*\s*!|binom\s*\{\s*\d{5,}|(?<![\\A-Za-z])[A-Za-z][^()]*\)\s*\^\s*\{?\s*-?\d{3}|e\s*\^[^^]*\^"
+    r"\^[^\s^]*\^[^\s^]*\^|\^\s*\{?\s*[\d,]{5,}|\([^()]*\^[^()]*\)\s*\^\s*\{?\s*-?\d{3}|e\s*\^[^^]*\^"
+    r"|(?<![\\A-Za-z])[A-Za-z][^()]*\)\s*\^\s*\{?\s*-?\d{3}|\d{4,}\}?\s*!|!\s*[)}]*\s*!|binom\s*\{\s*\d{5,}"
 )
 _FUNCTIONS = set("sin cos tan cot sec csc arcsin arccos arctan log ln exp max min gcd lcm det sqrt".split())
 _COMMANDS = _FUNCTIONS | set(

@@ -27,6 +27,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -245,54 +247,46 @@ def serve(spec: dict[str, Any]) -> None:
 # ------------------------------------------------------------------------------------------------- side by side
 
 
-class Worker:
-    """A process that serves; of another commit, where its package lies in the folder `spec["package"]`."""
+@contextmanager
+def worker(spec: dict[str, Any]) -> Iterator[Callable[[str], Any]]:
+    """A process that serves, of another commit where its package lies in `spec["package"]`: what asks it."""
+    environment = os.environ | {"PYTHONPATH": spec.get("package") or str(ROOT)}
+    command = [sys.executable, __file__, "--serve", json.dumps(spec)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, env=environment, stderr=log, **pipes) as process,
+    ):
 
-    def __init__(self, spec: dict[str, Any]):
-        environment = os.environ | {"PYTHONPATH": spec.get("package") or str(ROOT)}
-        command = [sys.executable, __file__, "--serve", json.dumps(spec)]
-        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115, closed by `end`
-        self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
-        )
+        def ask(line: str) -> Any:
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            if answer := process.stdout.readline():
+                return json.loads(answer)
+            status = process.wait()
+            log.seek(0)
+            killed = "it was killed, for want of memory perhaps: compare fewer at a time\n" if status == -9 else ""
+            sys.exit(f"a process ended with status {status}\n{killed}{log.read()[-3000:]}")
 
-    def ask(self, line: str) -> Any:
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            self.log.seek(0)
-            status = self.process.wait()
-            reason = "it was killed, for want of memory perhaps: compare fewer at a time" if status == -9 else ""
-            sys.exit(f"a process ended with status {status}. {reason}\n{self.log.read()[-3000:]}")
-        return json.loads(answer)
-
-    def end(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-        self.log.close()
+        yield ask
 
 
 def measure(specs: dict[str, dict], rounds: int, compare: bool) -> dict[str, Any]:
     """Medians by kind; ratios of neighbours to ours, with quartiles; differences of loss and gradient from TRL's."""
-    workers = {kind: Worker(spec) for kind, spec in specs.items()}
-    seen: dict[str, list[dict]] = {kind: [] for kind in workers}
-    for turn in range(rounds + 1):
-        for kind in list(workers)[:: -1 if turn % 2 else 1]:
-            found = workers[kind].ask("step")
-            if turn:  # the first round warms up
-                seen[kind].append(found)
-    for worker in workers.values():
-        worker.end()
+    seen: dict[str, list[dict]] = {kind: [] for kind in specs}
+    with ExitStack() as stack:
+        asked = {kind: stack.enter_context(worker(spec)) for kind, spec in specs.items()}
+        for turn in range(rounds + 1):
+            for kind in list(asked)[:: -1 if turn % 2 else 1]:
+                step = asked[kind]("step")
+                if turn:  # the first round warms up
+                    seen[kind].append(step)
     ratios = {}
-    for kind in set(workers) - {"ours"}:
-        found = [one["step"] / ours["step"] for one, ours in zip(seen[kind], seen["ours"], strict=True)]
-        ratios[kind] = statistics.quantiles(found if rounds > 1 else found * 2, n=4, method="inclusive")
-    found = {
-        "medians": {k: {key: statistics.median(r[key] for r in runs) for key in runs[0]} for k, runs in seen.items()},
-        "ratios": ratios,
-    }
-    return found | ({"differences": _differences(specs)} if compare else {})
+    for kind in [kind for kind in specs if kind != "ours"]:
+        times = [one["step"] / ours["step"] for one, ours in zip(seen[kind], seen["ours"], strict=True)]
+        ratios[kind] = statistics.quantiles(times if rounds > 1 else times * 2, n=4, method="inclusive")
+    medians = {kind: {key: statistics.median(r[key] for r in runs) for key in runs[0]} for kind, runs in seen.items()}
+    return {"medians": medians, "ratios": ratios} | ({"differences": _differences(specs)} if compare else {})
 
 
 def _differences(specs: dict[str, dict]) -> dict[str, tuple[float, float]]:
@@ -300,14 +294,13 @@ def _differences(specs: dict[str, dict]) -> dict[str, tuple[float, float]]:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, spec in specs.items():
-            worker, path = Worker(spec | {"dtype": "float32"}), Path(folder, kind)
-            found[kind] = worker.ask(f"gradient {path}"), torch.load(path)
-            worker.end()
-    (loss, gradient), norm = found["plain"], found["plain"][1].norm()
+            path = Path(folder, kind)
+            with worker(spec | {"dtype": "float32"}) as ask:
+                found[kind] = ask(f"gradient {path}"), torch.load(path)
+    loss, gradient = found.pop("plain")
     return {
-        kind: (abs(other - loss), float((vector - gradient).norm() / norm))
+        kind: (abs(other - loss), float((vector - gradient).norm() / gradient.norm()))
         for kind, (other, vector) in found.items()
-        if kind != "plain"
     }
 
 

@@ -73,9 +73,7 @@ class Predict:
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option(
         "auto", "Precision of the model; auto: as it was saved."
     )
-    draft_tokens: str = option(
-        "auto", "Tokens drafted for a pass of a language model: auto, as many as pay, or 0 to 8."
-    )
+    draft_tokens: str = option("auto", drafting.HELP)
     seed: int = option(42, "Seed of the samples; a row's depend on it and its prompt alone.")
 
     def __post_init__(self):

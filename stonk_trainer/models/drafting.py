@@ -16,6 +16,10 @@ from stonk_trainer.errors import UserError
 from stonk_trainer.terminal import log
 
 MOST = 8  # tokens of a draft
+HELP = (  # of the key draft_tokens
+    "Tokens of an answer that are drafted from what followed its last tokens elsewhere, and verified in one pass; the "
+    f"samples are the same. auto: as many as pay here; 0: none; up to {MOST}."
+)
 LONGEST = 3  # tokens that are looked up
 RECENT = 20_000  # tokens of earlier answers that are drafted from
 MEMORY = 0.95  # weight, after each pass, of what came true before

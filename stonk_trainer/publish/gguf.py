@@ -86,22 +86,20 @@ def write_gguf(folder: str | Path, output: str | Path) -> None:
 
 
 def _read_back(file: Path, folder: Path) -> None:
-    """Compare the logits of the file, as Transformers reads it, with those of the model rounded as it is."""
+    """Compare the logits of the file, as Transformers reads it, with the model's; one after the other, in bf16."""
+    read, meant = _logits(file.parent, gguf_file=file.name), _logits(folder)
+    if not (read - meant).abs().max() < 1e-3 * meant.abs().max():
+        raise UserError(f"the GGUF file computes something else than the model: {OTHERWISE}")
+
+
+def _logits(source: Path, **how: str) -> torch.Tensor:
     import torch
     from transformers import AutoModelForCausalLM
 
-    found = []
-    for source, how in ((file.parent, {"gguf_file": file.name}), (folder, {})):
-        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar for GGUF cannot be switched off
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **how).eval()
-        with torch.inference_mode():
-            for parameter in model.parameters():
-                if parameter.ndim > 1:
-                    parameter.copy_(parameter.bfloat16())
-            found.append(model(torch.arange(min(64, model.config.vocab_size))[None]).logits)
-    read, meant = found
-    if not (read - meant).abs().max() < 1e-3 * meant.abs().max():
-        raise UserError(f"the GGUF file computes something else than the model: {OTHERWISE}")
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar for GGUF cannot be switched off
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16, **how).eval()
+    with torch.inference_mode():
+        return model(torch.arange(min(64, model.config.vocab_size))[None]).logits.float()
 
 
 def _check_architecture(config: PretrainedConfig, folder: Path) -> None:

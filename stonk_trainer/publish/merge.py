@@ -9,7 +9,7 @@ from pathlib import Path
 from stonk_trainer.errors import UserError, exits_cleanly, explained
 from stonk_trainer.models.loading import locate_model, merge_adapter
 from stonk_trainer.publish.gguf import write_gguf
-from stonk_trainer.terminal import start_log
+from stonk_trainer.terminal import quiet_imports, start_log
 
 
 @exits_cleanly
@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> None:
         "--to", choices=["hf", "gguf"], default="hf", help="hf: a folder (default). gguf: bf16, for llama.cpp"
     )
     args = parser.parse_args(argv)
+    quiet_imports()
     start_log()
     model, output = Path(args.model).expanduser(), Path(args.output).expanduser()
     if args.to == "hf" and not (model / "adapter_config.json").is_file():

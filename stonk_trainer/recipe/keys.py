@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stonk_trainer.models import drafting
 from stonk_trainer.options import option
 
 # Names users know from other tools → TRL's key.
@@ -91,11 +92,7 @@ class GRPORun(SFTRun):
         "Distinct tokens of a forward pass at most, where prompts are shared; a larger micro-batch takes several, with "
         "the same loss, less memory and up to a third more time. Left out: one pass.",
     )
-    draft_tokens: str = option(
-        "auto",
-        "Tokens of an answer that are drafted from what followed its last tokens elsewhere, and verified in one pass; "
-        "the samples are the same. auto: as many as pay here; 0: none; up to 8.",
-    )
+    draft_tokens: str = option("auto", drafting.HELP)
     skip_zero_variance: bool = option(
         False, "Leave groups whose rewards are all equal out of the gradient pass, and their KL with them."
     )
@@ -135,7 +132,7 @@ class EvalRun:
     batch_size: int = option(32, "Prompts generated together.")
     max_completion_length: int = option(512, "Longest answer, in tokens.")
     temperature: float = option(0.0, "0: the most probable answer; above: sampled.")
-    draft_tokens: str = option("auto", "Tokens drafted for a pass: auto, as many as pay, or 0 to 8.")
+    draft_tokens: str = option("auto", drafting.HELP)
     reward_weights: list[float] | None = option(None, "Weight of each reward in the total, in the order of `reward`.")
     cost_bps: float = option(5.0, "Backtest: cost of trading, in hundredths of a percent of the amount traded.")
     lag: int = option(1, "Backtest: trading days from a signal to the first return it can earn; at least 1.")

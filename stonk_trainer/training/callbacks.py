@@ -53,7 +53,10 @@ def watch(trainer: Trainer) -> None:
 
 
 class MetricsLog(TrainerCallback):
-    """`metrics.jsonl`: one JSON line per log of the trainer: `step`, and TRL's own keys (of validation: `eval_…`)."""
+    """`metrics.jsonl`: one JSON line per log of the trainer: `step`, and TRL's own keys (of validation: `eval_…`).
+
+    The last step is logged whatever `logging_steps` is, so that a short run has its metrics too.
+    """
 
     def __init__(self, output_dir: str | Path):
         self.path = Path(output_dir) / "metrics.jsonl"
@@ -61,6 +64,10 @@ class MetricsLog(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             _keep_lines(self.path, state.global_step)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_log |= state.global_step >= state.max_steps
+        return control
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs and "train_runtime" not in logs:

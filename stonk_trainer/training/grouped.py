@@ -140,6 +140,7 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
         pad_id = self._tokenizer.pad_token_id
         ids_BP = pad(rows, padding_value=pad_id, padding_side="left").to(self.accelerator.device)
         mask_BP = pad([torch.ones_like(ids) for ids in rows], padding_value=0, padding_side="left").to(ids_BP.device)
+        draws_BC = self._draws(len(prompt_ids))
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -150,7 +151,7 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
             ) as model,
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
-            _without_dropout(model),
+            _evaluating(model),
         ):
             output_BL = model.generate(
                 input_ids=ids_BP,
@@ -158,7 +159,7 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
                 generation_config=self.generation_config,
                 custom_generate=partial(
                     decode,
-                    draws_BC=self._draws(len(prompt_ids)),
+                    draws_BC=draws_BC,
                     together=self.is_fsdp_enabled,
                     drafter=self.drafter,
                 ),
@@ -272,14 +273,19 @@ class SharedPrefixGRPOTrainer(ScoredGRPOTrainer):
 
 
 @contextmanager
-def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
-    """Not `eval()`, in which bitsandbytes packs weights on a CPU so that they cannot be trained any more."""
-    active = [module for module in model.modules() if isinstance(module, torch.nn.Dropout) and module.training]
-    for module in active:
-        module.eval()
-    yield
-    for module in active:
-        module.train()
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """As between `eval()` and `train()`, but for quantised layers.
+
+    In evaluation mode on a CPU, bitsandbytes packs their weights, and they cannot be trained any more.
+    """
+    switched = [m for m in model.modules() if m.training and not type(m).__module__.startswith("bitsandbytes.")]
+    for module in switched:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in switched:
+            module.training = True
 
 
 def _share(loss_type: str, inputs: dict, kept: dict, useful_B: torch.Tensor) -> torch.Tensor | float:

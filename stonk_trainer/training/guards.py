@@ -88,7 +88,7 @@ def _explain(error: Exception, trainer: Trainer, begun: int, args: Arguments, tr
     # PyTorch's allocator on a CPU has no error class of its own
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
         advice = _advice(trainer, args, trial)
-        if trial.tokens and not trial.passed:
+        if trial.under_way:
             return f"out of memory in a trial of the largest pass ({trial.what()}): {advice}"
         return f"out of memory in step {step}: {advice}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
@@ -98,6 +98,8 @@ def _explain(error: Exception, trainer: Trainer, begun: int, args: Arguments, tr
         )
     if last is not None and step_of(last) > begun or os.environ.get("STONK_TRACEBACK"):
         return None  # it worked with these settings: a bug of ours
+    if trial.under_way:
+        return in_one_line("the trial of the largest pass failed (trial_pass: false leaves it out)", error)
     resumes = begun and trainer.state.global_step <= begun
     what = "resuming from the checkpoint failed; is it of this recipe and model?" if resumes else f"step {step} failed"
     return in_one_line(what, error)
@@ -148,8 +150,6 @@ class StopSignals(TrainerCallback):
             self.caught = int(caught)
         if self.caught:
             control.should_save = control.should_training_stop = True
-        elif control.should_training_stop or state.global_step >= state.max_steps:
-            control.should_log = True  # what came after the last log, also in a run shorter than `logging_steps`
         return control
 
 

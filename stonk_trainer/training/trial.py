@@ -26,17 +26,19 @@ class Trial(TrainerCallback):
     In memory beside it is what later steps keep: the optimiser's state, and with accumulation the gradients. Not under
     DeepSpeed, whose engine takes each backward pass as part of a step.
 
-    tokens: (of the prompt, of the completion) of the rows that are tried; None before. passed: whether they fit.
+    tokens: (of the prompt, of the completion) of the rows that are tried; None before. under_way: whether it has begun
+    and not passed.
     """
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
         self.tokens: tuple[int, int] | None = None
-        self.passed = False
+        self.under_way = False
 
     def on_train_begin(self, args, state, control, **kwargs):
         if self.trainer.is_deepspeed_enabled or state.global_step >= state.max_steps:
             return
+        self.under_way = True
         started, trainer, model = time.monotonic(), self.trainer, self.trainer.model_wrapped
         before = vars(trainer) | {"_metrics": copy.deepcopy(trainer._metrics)}
         devices = [] if args.device.type == "cpu" else [args.device]
@@ -51,7 +53,7 @@ class Trial(TrainerCallback):
             model.zero_grad()
             del kept, loss
         vars(trainer).update(before)
-        self.passed = True
+        self.under_way = False
         log.info("a trial of the largest pass, %s, took %.1f s", self.what(), time.monotonic() - started)
 
     def what(self) -> str:

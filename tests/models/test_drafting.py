@@ -18,6 +18,7 @@ WAYS = [
     {"temperature": 0.6, "top_k": 8},
     {"temperature": 0.8, "top_p": 0.9},
     {"temperature": 1.0, "min_p": 0.1},
+    {"temperature": 1.0, "suppress_tokens": [7, 8, 9]},
 ]
 ROWS, TOKENS, END = 24, 40, 3
 

@@ -237,7 +237,8 @@ def test_samples_do_not_depend_on_drafts_nor_on_dropout(make):
         trainer.model.train()
         ids = [trainer.processing_class(row["prompt"])["input_ids"] for row in trainer.train_dataset]
         found.append([trainer._generate_single_turn(ids * GROUP, None, {}, GROUP)[0] for _ in range(2)])
-        assert trainer.model.training
+        assert all(module.training for module in trainer.model.modules())
+        assert trainer._rollouts == {"train": 2, "eval": 0}
     assert all(answers == found[0] for answers in found)
 
 

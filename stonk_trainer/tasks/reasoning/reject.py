@@ -46,7 +46,7 @@ class Rejection:
     any_form: bool = option(False, "Keep right answers without a thought in its tags too.")
     engine: Literal["auto", "transformers", "vllm"] = option("auto", "auto: vLLM if installed, on a GPU.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option("auto", "Precision of the model.")
-    draft_tokens: str = option("auto", "Tokens drafted for a pass: auto, as many as pay, or 0 to 8.")
+    draft_tokens: str = option("auto", drafting.HELP)
     seed: int = option(42, "Seed of the prompts drawn and of the answers.")
 
     def __post_init__(self):

@@ -19,7 +19,8 @@ from stonk_trainer.errors import UserError, first_line, hub_error
 from stonk_trainer.files import iter_jsonl
 from stonk_trainer.tasks.reasoning import synthetic, think_tags
 from stonk_trainer.tasks.reasoning.chats import SYSTEM, THOUGHTS, chat_example
-from stonk_trainer.tasks.reasoning.verify import KINDS, boxed
+from stonk_trainer.tasks.reasoning.statements import boxed
+from stonk_trainer.tasks.reasoning.verify import KINDS
 
 MODES = ("cot", "answer_only")
 # The natural sciences among MMLU's 57 subjects.

@@ -17,9 +17,7 @@ from typing import Any
 
 from stonk_trainer.task import text_of
 from stonk_trainer.tasks.reasoning import think_tags, values
-from stonk_trainer.tasks.reasoning.statements import LONGEST_ANSWER, Statement, boxed, statements, unwrapped
-
-__all__ = ["KINDS", "boxed", "final_answer", "is_correct", "is_in_form", "reward_functions"]
+from stonk_trainer.tasks.reasoning.statements import LONGEST_ANSWER, Statement, statements, unwrapped
 
 KINDS = ("math", "choice")
 
@@ -104,13 +102,9 @@ def _same_value(stated: Statement, target: str) -> bool:
     if any(_COSTLY.search(text) or _depth(text) > 12 or not _is_formula(text) for text in (one, other)):
         return False
     try:
-        if given is not None or wanted is not None:
-            decimal, text = (given, other) if given is not None else (wanted, one)
-            if decimal is not None and _rounds(decimal, text):
-                return True
-        return _math_verify(one, other)
+        return _rounds(given, other) or _rounds(wanted, one) or _math_verify(one, other)
     except (ArithmeticError, ValueError, TypeError, NotImplementedError, RecursionError):
-        return False  # sympy cannot evaluate it: (-3)!, say
+        return False  # of sympy, for what it cannot evaluate: (-3)!, say
 
 
 def _chain(text: str) -> list[str]:
@@ -211,10 +205,12 @@ def _same_number(one: Any, other: Any) -> bool:
     return first == second if first.is_Rational and second.is_Rational else True
 
 
-def _rounds(decimal: values.Value, text: str) -> bool:
+def _rounds(decimal: values.Value | None, text: str) -> bool:
     """Whether a decimal of six significant digits or more rounds an expression such as a root."""
+    if decimal is None or decimal.digits is None or decimal.digits < 6:
+        return False
     found = _parsed(text)
-    if decimal.digits is None or decimal.digits < 6 or not found or not _is_number(found[0]):
+    if not found or not _is_number(found[0]):
         return False
     exact = found[0].evalf(60)
     return bool(exact.is_real and 2 * abs(exact - decimal.number) <= decimal.last)

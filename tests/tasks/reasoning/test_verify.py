@@ -4,8 +4,9 @@ import time
 import pytest
 
 from stonk_trainer.tasks.reasoning import values
+from stonk_trainer.tasks.reasoning.statements import boxed
 from stonk_trainer.tasks.reasoning.validate_verifier import lookalikes
-from stonk_trainer.tasks.reasoning.verify import boxed, final_answer, is_correct, is_in_form, reward_functions
+from stonk_trainer.tasks.reasoning.verify import final_answer, is_correct, is_in_form, reward_functions
 
 RIGHT_MATH = [
     ("42", "42"),

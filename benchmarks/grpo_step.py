@@ -80,7 +80,7 @@ class Steps:
         self.prompts = trainer.args.generation_batch_size // trainer.num_generations
         self.seconds: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
-        self.sampling, self.started = False, 0.0
+        self.sampling, self.prefilled, self.started = False, False, 0.0
         for name in ("_get_per_token_logps_and_entropies", "_generate_single_turn", "_generate_and_score_completions"):
             self._time(name)
         backbone = trainer.accelerator.unwrap_model(trainer.model)
@@ -95,7 +95,7 @@ class Steps:
             if name == "_get_per_token_logps_and_entropies" and torch.is_grad_enabled():
                 self._count(args[1], args[2])
                 return original(*args, **keys)
-            started, self.sampling = time.perf_counter(), name == "_generate_single_turn"
+            started, self.sampling, self.prefilled = time.perf_counter(), name == "_generate_single_turn", False
             result = original(*args, **keys)
             synchronise()
             self.seconds[name] += time.perf_counter() - started
@@ -118,9 +118,9 @@ class Steps:
 
     def _after(self, module, args, keys, output):
         ids = keys["input_ids"] if "input_ids" in keys else args[0]
-        if self.sampling and ids.shape[1] > 1:
+        if self.sampling and ids.shape[1] > 1 and not self.prefilled:  # later passes of several tokens verify drafts
             synchronise()
-            self.seconds["prefill"] += time.perf_counter() - self.started
+            self.seconds["prefill"], self.prefilled = time.perf_counter() - self.started, True
 
     def step(self) -> dict[str, Any]:
         """The seconds of one step by phase, and its tokens."""
@@ -222,11 +222,11 @@ def _synthetic(spec: dict[str, Any]) -> ScoredGRPOTrainer:
 
 def _real(spec: dict[str, Any]) -> ScoredGRPOTrainer:
     """As `stonk grpo` makes it, with a learning rate of 0."""
-    quiet = ["--learning_rate", "0", "--output_dir", tempfile.mkdtemp(), "--eval_strategy", "no", "--report_to", "none"]
+    quiet = ["--output_dir", tempfile.mkdtemp(), "--eval_strategy", "no", "--report_to", "none"]
     quiet += ["--load_best_model_at_end", "false", "--save_strategy", "no", "--max_steps", "1"]
     args = load_recipe(["--config", *spec["real"], *quiet], trainer="grpo")
     name, (cls, own) = args.model.model_name_or_path, _class_and_keys(spec)
-    args.train.model_init_kwargs = loading.loading_options(args.model)
+    args.train.learning_rate, args.train.model_init_kwargs = 0.0, loading.loading_options(args.model)
     path = loading.locate_model(name, args.train.output_dir)
     return cls(
         model=path, **loading.training_form(args.model), processing_class=loading.load_tokenizer(path),
@@ -319,7 +319,7 @@ def show(title: str, found: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--models", nargs="+", default=["embedded", "gpt"], choices=["embedded", "gpt"])
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), metavar="G,P,C")
     parser.add_argument("--groups", type=int, help="prompts of a step; without it 1 (embedded) and 8 (gpt)")

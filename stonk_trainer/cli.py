@@ -24,6 +24,12 @@ COMMANDS = {
         "judge models on held-out dates",
         "--config stocks/demo/eval --models runs/demo/stage2/best_model",
     ),
+    "controls": (
+        "stonk_trainer.controls",
+        "main",
+        "does a recipe learn a planted signal, and nothing else?",
+        "stocks/demo/stage1 --seeds 3",
+    ),
     "predict": (
         "stonk_trainer.forecasting.prediction",
         "main",

@@ -112,9 +112,15 @@ def model_records(args: Arguments, task: Task, rows: list[dict]) -> dict[str, li
     return records
 
 
+def model_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The models to compare: each with the one named before it, and the last with the first."""
+    pairs = list(zip(names[1:], names, strict=False))
+    return pairs + [(names[-1], names[0])] if len(names) > 2 else pairs
+
+
 def judge_answers(args: Arguments, records: dict[str, list[dict]]) -> dict:
     """The summary of a task whose answers are not forecasts: mean rewards of each model, and their differences to
-    those of the model named before it, with intervals over rows.
+    those of others (`model_pairs`), with intervals over rows.
 
     records: by model; see `model_records`.
     """
@@ -125,13 +131,13 @@ def judge_answers(args: Arguments, records: dict[str, list[dict]]) -> dict:
     groups = min(count, 1000)  # rows are independent: resampling groups of them is the same, and takes less memory
     bootstrap = DayBootstrap([row * groups // count for row in range(count)], args.options.seed, block=1)
     weights = reward_weights(args)
-    pairs = zip(list(records)[1:], records, strict=False)
     return {
         "split": args.options.split,
         "model": list(records)[-1],
         "models": {name: summarise_answers(of_model, weights, bootstrap) for name, of_model in records.items()},
         "differences": [
-            {"model": a, "against": b, **answer_difference(records[a], records[b], bootstrap)} for a, b in pairs
+            {"model": a, "against": b, **answer_difference(records[a], records[b], bootstrap)}
+            for a, b in model_pairs(list(records))
         ],
     }
 
@@ -184,8 +190,7 @@ def judge(
         summaries[name] = metrics.summarise(of_forecaster, weights, bootstrap)
         daily = backtest(signals_of(of_forecaster, run.long_only), closes, run.cost_bps, run.lag)
         summaries[name]["backtest"] = performance(daily, trials, run.seed)
-    pairs = list(zip(list(records)[1:], records, strict=False))  # each model against the one named before it
-    pairs += [(name, "majority") for name in records if "majority" in baselines]
+    pairs = model_pairs(list(records)) + [(name, "majority") for name in records if "majority" in baselines]
     differences = [
         {"model": a, "against": b, **metrics.difference(forecasters[a], forecasters[b], bootstrap)} for a, b in pairs
     ]

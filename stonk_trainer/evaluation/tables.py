@@ -15,6 +15,8 @@ from stonk_trainer.evaluation.stats import interval_text
 from stonk_trainer.task import Finding
 
 TOO_FEW = "too few days"
+PAIRS_ABREAST = 2  # columns of differences within 80 characters
+SHARES = ("accuracy", "grounded")  # differences of shares are in points
 
 Rows = list[tuple[str, dict]]  # the name of a forecaster, and its figures
 Cell = Callable[[dict], str]  # from figures to what a column shows of them
@@ -38,7 +40,11 @@ def print_summary(summary: dict) -> None:
         return
     rows += [(names[name], of_baseline) for name, of_baseline in baselines.items()]
     console.print(_forecasts(rows, summary["split"]))
-    console.print("\n" + "\n".join(_differences(summary["differences"], names)))
+    between = [pair for pair in summary["differences"] if pair["against"] in models]
+    for first in range(0, len(between), PAIRS_ABREAST):
+        console.print(_differences(between[first : first + PAIRS_ABREAST], names))
+    against = [pair for pair in summary["differences"] if pair["against"] not in models]
+    console.print("\n" + "\n".join(_baseline_differences(against, names)))
     for name, recall in (summary.get("recall") or {}).items():
         console.print(
             f"{names[name]} with names and dates minus without: accuracy {100 * recall['difference']:+.1f} points "
@@ -86,7 +92,7 @@ def _reward_differences(differences: list[dict], names: dict[str, str]) -> list[
     ]
 
 
-def _differences(differences: list[dict], names: dict[str, str]) -> list[str]:
+def _baseline_differences(differences: list[dict], names: dict[str, str]) -> list[str]:
     return [
         f"{names[pair['model']]} minus {names[pair['against']]}: "
         f"accuracy {100 * pair['accuracy']['difference']:+.1f} points "
@@ -97,6 +103,28 @@ def _differences(differences: list[dict], names: dict[str, str]) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------- tables
+
+
+def _differences(pairs: list[dict], names: dict[str, str]) -> Table:
+    """A column per pair of models, a row per figure that they are compared by."""
+    figures = dict.fromkeys(key for pair in pairs for key in pair if key not in ("model", "against"))
+    rows = []
+    for figure in figures:
+        heading = figure.replace("_", " ").replace("brier", "Brier") + (", points" if figure in SHARES else "")
+        rows.append((heading, {"figure": figure}))
+    columns = {f"{names[pair['model']]} - {names[pair['against']]}": _difference_in(pair) for pair in pairs}
+    return _table("Differences on the same rows (95% interval)", rows, columns)
+
+
+def _difference_in(pair: dict) -> Cell:
+    def shown(row: dict) -> str:
+        found, (factor, digits) = pair.get(row["figure"]), (100, 1) if row["figure"] in SHARES else (1, 3)
+        if found is None:
+            return "-"
+        ends = interval_text(found["ci95"], factor, digits, "+", missing=TOO_FEW)
+        return f"{factor * found['difference']:+.{digits}f} ({ends})"
+
+    return shown
 
 
 def _answers(rows: Rows, title: str) -> Table:

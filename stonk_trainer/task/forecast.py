@@ -113,6 +113,14 @@ class ForecastTask(Task):
         """The task with company and calendar hidden if they are shown, and shown if hidden; None: it cannot."""
         return None
 
+    def control_rows(self, path: Path, seed: int, shuffled: bool) -> dict[str, Any]:
+        """Write rows like the recipe's to `path`, unless they are there, and give the keys of the task that read them.
+
+        UP and DOWN are a fair coin's that nothing in a row tells but a planted signal; shuffled: nor does that. For
+        `stonk controls`.
+        """
+        raise UserError(f"stonk controls: the task {self.name} has no controls")
+
     def audit(self) -> list[Finding]:
         """What looks like a leak in the rows of every split."""
         raise UserError(f"audit: the task {self.name} has no audit")

@@ -200,6 +200,14 @@ class Stocks(ForecastTask):
     def without_identity(self) -> ForecastTask:
         return self.replaced(anonymise=not self.args.anonymise)
 
+    def control_rows(self, path: Path, seed: int, shuffled: bool) -> dict[str, Any]:
+        """The companies and days of the source, with prices whose next day a headline tells, or does not."""
+        from stonk_trainer.tasks.stocks.planted import write_planted
+
+        if not path.exists():
+            write_planted(self.args, path, seed, shuffled)
+        return {"dataset_name": str(path), "dataset_split": "train", "max_headlines": 1, "sampling_seed": seed}
+
     def audit(self) -> list[Finding]:
         from stonk_trainer.tasks.stocks.audit import audit_dataset
 

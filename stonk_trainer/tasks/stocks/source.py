@@ -11,7 +11,7 @@ from stonk_trainer.errors import UserError, first_line, hub_error
 from stonk_trainer.tasks.prices import read_price_csv
 
 # Flattened name in the deepstock schema → ours. The first three are needed.
-_COLUMNS = {
+DEEPSTOCK_COLUMNS = {
     "ticker": "ticker",
     "company_info.price.price_date": "date",
     "company_info.price.close": "close",
@@ -33,7 +33,7 @@ _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 def read_source(name: str, split: str = "train") -> pd.DataFrame:
     """Rows of `embedded:sp500`, a price CSV, a local parquet/JSONL file or folder, or a Hub dataset.
 
-    Columns: those on the right of `_COLUMNS`, and volume; None or NaN where the source has none.
+    Columns: those on the right of `DEEPSTOCK_COLUMNS`, and volume; None or NaN where the source has none.
     """
     path = Path(name).expanduser()
     if name == "embedded:sp500":
@@ -44,7 +44,7 @@ def read_source(name: str, split: str = "train") -> pd.DataFrame:
         frame = read_price_csv(path)
     else:
         frame = _read_deepstock(name, path, split)
-    for column in (*_COLUMNS.values(), "volume"):
+    for column in (*DEEPSTOCK_COLUMNS.values(), "volume"):
         if column not in frame:
             frame[column] = None
     return frame
@@ -81,13 +81,13 @@ def _read_deepstock(name: str, path: Path, split: str) -> pd.DataFrame:
         raise hub_error(
             f"dataset_name: {name} cannot be read: {first_line(error.__cause__ or error)}", error
         ) from error
-    missing = [theirs for theirs, ours in _COLUMNS.items() if ours in _NEEDED and theirs not in frame]
+    missing = [theirs for theirs, ours in DEEPSTOCK_COLUMNS.items() if ours in _NEEDED and theirs not in frame]
     if missing:
         raise UserError(
             f"dataset_name: {name} lacks the column {', '.join(missing)} of the deepstock schema "
             f"(found: {', '.join(map(str, frame.columns[:12]))})"
         )
-    return frame[[column for column in _COLUMNS if column in frame]].rename(columns=_COLUMNS)
+    return frame[[column for column in DEEPSTOCK_COLUMNS if column in frame]].rename(columns=DEEPSTOCK_COLUMNS)
 
 
 def _data_files(path: Path) -> list[Path]:

@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     if not argv[0].startswith("-"):
         argv = ["--config", *argv]
-    seeds, argv = take_option(argv, "--seeds")
-    rows, argv = take_option(argv, "--rows")
+    seeds, argv = _take_count(argv, "--seeds", 1)
+    rows, argv = _take_count(argv, "--rows", 256)
     folder, argv = take_option(argv, "--out")
     for key in OWN_KEYS:
         if any(flag.split("=")[0] == f"--{key}" for flag in argv):
@@ -55,9 +55,9 @@ def main(argv: list[str] | None = None) -> None:
     output = make_folder(folder or "runs/controls", "out")
     start_log()
     outcomes = []
-    for seed in range(1, _count(seeds, "seeds", 1) + 1):
+    for seed in range(1, seeds + 1):
         for name in ("positive", "null"):
-            outcomes.append(run_control(args, task, argv, name, seed, output, _count(rows, "rows", 256)))
+            outcomes.append(run_control(args, task, argv, name, seed, output, rows))
             write_json(output / "controls.json", outcomes)
     from stonk_trainer.report.canvas import as_png
 
@@ -69,12 +69,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _count(value: str | None, key: str, default: int) -> int:
-    if value is None:
-        return default
-    if not value.isdecimal() or int(value) < 1:
-        raise UserError(f"--{key}: {value} is not a number of at least 1")
-    return int(value)
+def _take_count(argv: list[str], option: str, default: int) -> tuple[int, list[str]]:
+    value, rest = take_option(argv, option)
+    if value is not None and (not value.isdecimal() or int(value) < 1):
+        raise UserError(f"{option}: {value} is not a number of at least 1")
+    return int(value or default), rest
 
 
 def run_control(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from stonk_trainer.evaluation.stats import DayBootstrap
 
-YEAR = 252  # trading days
+FEWEST = 20  # returns that a figure per year is made of; from fewer it would be an extrapolation
 
 
 def backtest(signals: pd.DataFrame, closes: pd.DataFrame, cost_bps: float = 5.0, lag: int = 1) -> pd.DataFrame:
@@ -96,34 +96,43 @@ def buy_and_hold(closes: pd.DataFrame, cost_bps: float = 5.0) -> pd.DataFrame:
 def performance(daily: pd.DataFrame, trials: int, seed: int) -> dict:
     """Figures of a result of `backtest`: returns as fractions, the Sharpe ratio per year at no risk-free rate.
 
+    A year has as many periods as the days of the result say (`periods_per_year`). Figures per year (annual_return,
+    annual_volatility, sharpe, turnover) are None for fewer than 20 returns.
     `sharpe_ci95` resamples blocks of days. `deflated_sharpe` is the probability that the true Sharpe ratio is above
     what the best of `trials` strategies without skill would show by luck (Bailey & López de Prado 2014, equations 1 and
     2, with the variance of the Sharpe ratio across trials taken as that of a ratio that is truly 0, 1 / (days - 1)).
-    None where there is nothing to measure: fewer than 3 days, or no position at all.
+    Ratios are None where there is nothing to measure: no position at all.
     """
     net = daily["net"].to_numpy()[1:]  # on the first day nothing is held yet
     equity = daily["equity"].to_numpy()
-    spread = float(net.std(ddof=1)) if len(net) > 2 else 0.0
+    year = periods_per_year(daily.index) if len(net) >= FEWEST else None
+    spread = float(net.std(ddof=1)) if year else 0.0
     ratio = float(net.mean()) / spread if spread > 1e-12 else None
     return {
         "total_return": float(equity[-1] - 1),
-        "annual_return": float(equity[-1] ** (YEAR / len(net)) - 1) if len(net) and equity[-1] > 0 else None,
-        "annual_volatility": spread * math.sqrt(YEAR),
-        "sharpe": None if ratio is None else ratio * math.sqrt(YEAR),
-        "sharpe_ci95": None if ratio is None else _sharpe_interval(net, daily.index[1:], seed),
+        "annual_return": float(equity[-1] ** (year / len(net)) - 1) if year and equity[-1] > 0 else None,
+        "annual_volatility": spread * math.sqrt(year) if year else None,
+        "sharpe": ratio * math.sqrt(year) if year and ratio is not None else None,
+        "sharpe_ci95": _sharpe_interval(net, daily.index[1:], seed, year) if year and ratio is not None else None,
         "deflated_sharpe": None if ratio is None else deflated_sharpe(net, trials),
         "trials": trials,
         "max_drawdown": float((equity / np.maximum.accumulate(equity) - 1).min()),
-        "turnover": float(daily["turnover"].sum() / max(1, len(net)) * YEAR),
+        "turnover": float(daily["turnover"].sum() / len(net) * year) if year else None,
         "exposure": float(daily["exposure"].iloc[1:].mean()) if len(net) else 0.0,
         "dates": [f"{day:%Y-%m-%d}" for day in daily.index],
         "equity": equity.round(6).tolist(),
     }
 
 
-def _sharpe_interval(net: np.ndarray, days: pd.Index, seed: int) -> tuple[float, float] | None:
+def periods_per_year(days: pd.DatetimeIndex) -> float:
+    """How many of these periods a year has, by the time from the first day to the last: about 252 of shares, 365 of
+    coins, 52 of weekly prices."""
+    return (len(days) - 1) * 365.25 / (days[-1] - days[0]).days
+
+
+def _sharpe_interval(net: np.ndarray, days: pd.Index, seed: int, year: float) -> tuple[float, float] | None:
     bootstrap = DayBootstrap([f"{day:%Y-%m-%d}" for day in days], seed)
-    return bootstrap.of_days(lambda mean, square: mean / np.sqrt(square - mean**2) * math.sqrt(YEAR), net, net**2)
+    return bootstrap.of_days(lambda mean, square: mean / np.sqrt(square - mean**2) * math.sqrt(year), net, net**2)
 
 
 def deflated_sharpe(net: ArrayLike, trials: int) -> float:

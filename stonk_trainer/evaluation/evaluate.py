@@ -190,6 +190,7 @@ def judge(
         summaries[name] = metrics.summarise(of_forecaster, weights, bootstrap)
         daily = backtest(signals_of(of_forecaster, run.long_only), closes, run.cost_bps, run.lag)
         summaries[name]["backtest"] = performance(daily, trials, run.seed)
+    everywhere = signals_of([{**row, "direction": "UP"} for row in rows], run.long_only)
     pairs = model_pairs(list(records)) + [(name, "majority") for name in records if "majority" in baselines]
     differences = [
         {"model": a, "against": b, **metrics.difference(forecasters[a], forecasters[b], bootstrap)} for a, b in pairs
@@ -202,6 +203,7 @@ def judge(
         "models": {name: summaries[name] for name in records},
         "baselines": {name: summaries[name] for name in baselines},
         "differences": differences,
+        "always_up": performance(backtest(everywhere, closes, run.cost_bps, run.lag), 1, run.seed),
         "buy_and_hold": performance(buy_and_hold(closes, run.cost_bps), 1, run.seed),
         "costs": {"cost_bps": run.cost_bps, "lag": run.lag, "long_only": run.long_only, "trials": trials},
     }

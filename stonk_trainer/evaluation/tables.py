@@ -57,8 +57,9 @@ def print_summary(summary: dict) -> None:
         "there; an unreadable answer counts as wrong. majority and prior: always the direction more frequent in "
         "training. Brier: squared error of the stated probability of UP, 0.25 at a constant 50%; ECE: its calibration "
         "error. Deflated: probability that the true Sharpe ratio is above the best of "
-        f"{summary['costs']['trials']} strategies without skill. Turnover: times the capital per year. Expect "
-        "directional accuracy near chance: daily directions are close to random.",
+        f"{summary['costs']['trials']} strategies without skill. Traded: times the capital per year; held: share of "
+        "it in the market, on average. Compare with always UP, which is in the market on the same rows; buy & hold is "
+        "there every day. Expect directional accuracy near chance: daily directions are close to random.",
         style="dim",
     )
 
@@ -163,6 +164,7 @@ def _backtests(rows: Rows, summary: dict) -> Table:
     start = "from the next day" if costs["lag"] == 1 else f"from {costs['lag']} days later"
     title = f"Backtest {days[0]} to {days[-1]}: {positions}, held {start}, {costs['cost_bps']:g} bp costs"
     results = [(name, s["backtest"]) for name, s in rows]
+    results.append(("always UP", summary["always_up"] | {"deflated_sharpe": None}))
     results.append(("buy & hold", summary["buy_and_hold"] | {"deflated_sharpe": None}))
     columns = {
         "per year": _percent("annual_return", 1),
@@ -170,7 +172,8 @@ def _backtests(rows: Rows, summary: dict) -> Table:
         "95% interval": _interval("sharpe_ci95", 1, 2),
         "deflated": _number("deflated_sharpe", 2),
         "drawdown": _percent("max_drawdown"),
-        "turnover": _number("turnover", 0),
+        "traded": _number("turnover", 0),
+        "held": _percent("exposure"),
     }
     return _table(title, results, columns)
 

@@ -271,9 +271,14 @@ def _balance_statement(s: dict) -> str:
 
 
 def _backtest_statement(backtest: dict, summary: dict) -> str:
-    earned, held = (percent(b["total_return"], digits=1) for b in (backtest, summary["buy_and_hold"]))
+    results = (backtest, summary["always_up"], summary["buy_and_hold"])
+    earned, on_the_same_rows, held = (percent(result["total_return"], digits=1) for result in results)
     costs = f"{summary['costs']['cost_bps']:g} basis points"
-    text = f"Trading its forecasts at costs of {costs} returned {earned}, buying and holding {held}"
+    text = (
+        f"Trading its forecasts at costs of {costs} returned {earned}, with {percent(backtest['exposure'])} of the "
+        f"capital in the market on average; always UP on the same rows returned {on_the_same_rows}, and buying and "
+        f"holding, in the market every day, {held}"
+    )
     if backtest["sharpe"] is None:
         return f"{text}."
     ends = backtest["sharpe_ci95"]
@@ -364,12 +369,16 @@ def backtest_table(summary: dict) -> Table:
             number(b["turnover"], digits=1),
             percent(b["exposure"]),
         ]
-        for name, b in (backtests | {"buy and hold": summary["buy_and_hold"]}).items()
+        for name, b in (
+            backtests | {"always UP": summary["always_up"], "buy and hold": summary["buy_and_hold"]}
+        ).items()
     ]
     caption = (
         f"Backtest at costs of {summary['costs']['cost_bps']:g} basis points. Volatility and Sharpe ratio: per year. "
         "Deflated: the probability that the true Sharpe ratio is above what the best of the strategies tried shows by "
-        "luck. Turnover: times the capital is traded in a year."
+        "luck. Turnover: times the capital is traded in a year. Held: share of the capital in the market, on average. "
+        "Always UP is in the market on the same rows as the forecasts, buy and hold every day. Fewer than 20 returns "
+        "have no figures per year."
     )
     return Table(caption, header, rows)
 

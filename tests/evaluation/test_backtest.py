@@ -111,14 +111,29 @@ def test_buy_and_hold_lets_its_positions_drift():
 def test_figures_of_a_known_series():
     daily = backtest(frame({"A": [1, 1, 1, 1, 1]}), CLOSES, cost_bps=0)
     figures = performance(daily, trials=1, seed=0)
-    net = np.array([0.10, -0.10, 0.0, 0.10])
     assert figures["total_return"] == pytest.approx(0.089, abs=1e-10)
-    assert figures["annual_return"] == pytest.approx(1.089 ** (252 / 4) - 1)
-    assert figures["sharpe"] == pytest.approx(net.mean() / net.std(ddof=1) * np.sqrt(252))
-    assert figures["annual_volatility"] == pytest.approx(net.std(ddof=1) * np.sqrt(252))
     assert figures["max_drawdown"] == pytest.approx(-0.10)
-    assert figures["exposure"] == 1 and figures["turnover"] == pytest.approx(252 / 4)
+    assert figures["exposure"] == 1
     assert figures["dates"][0] == "2020-01-02" and figures["equity"][0] == 1
+
+
+def test_a_few_days_have_no_figures_per_year():
+    figures = performance(backtest(frame({"A": [1, 1, 1, 1, 1]}), CLOSES), trials=1, seed=0)
+    yearly = ("annual_return", "annual_volatility", "sharpe", "sharpe_ci95", "deflated_sharpe", "turnover")
+    assert [figures[name] for name in yearly] == [None] * 6
+
+
+@pytest.mark.parametrize(("every", "periods"), [("B", 261), ("D", 365.25), ("W", 52.2), ("MS", 12)])
+def test_a_year_has_as_many_periods_as_the_days_say(every, periods):
+    days = pd.date_range("2015-01-01", "2020-01-01", freq=every)
+    net = np.random.default_rng(0).normal(0.001, 0.01, len(days) - 1)
+    closes = pd.DataFrame({"A": 100 * np.cumprod(np.r_[1, 1 + net])}, index=days)
+    figures = performance(backtest(closes * 0 + 1, closes, cost_bps=0), trials=1, seed=0)
+    growth = np.prod(1 + net)
+    assert figures["annual_return"] == pytest.approx(growth ** (periods / len(net)) - 1, rel=0.01)
+    assert figures["sharpe"] == pytest.approx(net.mean() / net.std(ddof=1) * np.sqrt(periods), rel=0.01)
+    assert figures["annual_volatility"] == pytest.approx(net.std(ddof=1) * np.sqrt(periods), rel=0.01)
+    assert figures["turnover"] == pytest.approx(periods / len(net), rel=0.01)
 
 
 def test_without_a_position_there_is_no_ratio():

@@ -146,7 +146,7 @@ def test_every_forecaster_is_judged_on_the_same_rows_with_its_interval(judged, t
     assert {s["n"] for s in forecasters.values()} == {24}
     for s in forecasters.values():
         assert s["accuracy_ci95"][0] <= s["accuracy"] <= s["accuracy_ci95"][1]
-        assert s["backtest"]["dates"] == summary["buy_and_hold"]["dates"]
+        assert s["backtest"]["dates"] == summary["buy_and_hold"]["dates"] == summary["always_up"]["dates"]
     assert summary["baselines"]["majority"]["accuracy"] == summary["majority_accuracy"]
 
 

@@ -277,6 +277,7 @@ def write_evaluation(folder, n=96, models=("warmup", "stage1", "stage2"), **chan
                 "brier": {"difference": 0.02, "ci95": [0.005, 0.04]},
             }
         ],
+        "always_up": backtest_of(random.Random(6), days, 0.0005),
         "buy_and_hold": backtest_of(random.Random(5), days, 0.0005),
         "costs": {"cost_bps": 5.0, "lag": 1},
         "audit": [

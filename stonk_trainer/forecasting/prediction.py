@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from stonk_trainer.errors import UserError, exits_cleanly
 from stonk_trainer.files import Dropped, make_folder, read_jsonl, write_whole
@@ -30,6 +30,9 @@ from stonk_trainer.options import option
 from stonk_trainer.recipe import check_day, check_ranges, load_command, task_of_recipe
 from stonk_trainer.task import BUILT_IN, ForecastTask, Row, SamplingConfig, load_task
 from stonk_trainer.terminal import log, make_console, plain_table, printable, start_log, with_progress
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SHOWN_WHOLE = 5  # forecasts whose reasoning is printed below the table
 CSV_COLUMNS: tuple[str, ...] = ("ticker", "date", "direction", "confidence", "stated_confidence")
@@ -129,27 +132,46 @@ def main(argv: list[str] | None = None) -> None:
         log.info("saved %s", run.out)
 
 
-def predict(model: str | Path, data: str | Path | Sequence[Row] | None = None, **keys: Any) -> list[dict[str, Any]]:
+def predict(
+    model: str | Path, data: str | Path | DataFrame | Sequence[Row] | None = None, **keys: Any
+) -> list[dict[str, Any]]:
     """Forecasts of a trained model, one per row, as `stonk predict` makes them.
 
     model: folder of a model or an adapter, or a name on the Hub. data: a CSV of prices or another dataset_name (each
-    company's last day, unless `date`, `start` or `end` say otherwise), or rows as `rl_dataset` has them; left out: the
-    dataset of the model's recipe. keys: those of `Predict`, such as samples=8, tickers=["AAPL"].
+    company's last day, unless `date`, `start` or `end` say otherwise), or rows as `rl_dataset` has them; a DataFrame of
+    either; left out: the dataset of the model's recipe. keys: those of `Predict`, such as samples=8, tickers=["AAPL"].
 
     Each forecast has model, ticker, date, direction (UP, DOWN; None when no answer could be read), confidence (share
     of the readable samples that say so), stated_confidence, move (expected absolute return, a fraction), base_rate_up,
-    samples, readable, label and next_return (None where not known); of a language model also answers, and one of them
-    as answer with its evidence; of a GPT quantiles of the return. Raises UserError for what cannot be done.
+    samples, readable, label and next_return (None where not known; None and 0 where the close did not change); of a
+    language model also answers, and one of them as answer with its evidence; of a GPT quantiles of the return. Raises
+    UserError for what cannot be done.
     """
-    if isinstance(data, (str, Path)):
-        keys["dataset_name"] = str(data)
-    run = Predict(model=str(model), **keys)
-    with Predictor(run.model, run) as predictor:
-        if data is None or isinstance(data, (str, Path)):
-            rows = predictor.rows(run)
-        else:
-            rows = [predictor.checked(row, f"row {number}") for number, row in enumerate(data, start=1)]
-        return [one for batch in _batches(rows, run.batch_size) for one in predictor.forecasts(batch)]
+    with tempfile.TemporaryDirectory(prefix="stonk-") as folder:
+        given = _rows_or_file(data, Path(folder)) if hasattr(data, "to_dict") else data
+        if isinstance(given, (str, Path)):
+            keys["dataset_name"] = str(given)
+        run = Predict(model=str(model), **keys)
+        with Predictor(run.model, run) as predictor:
+            if given is None or isinstance(given, (str, Path)):
+                rows = predictor.rows(run)
+            else:
+                rows = [predictor.checked(row, f"row {number}") for number, row in enumerate(given, start=1)]
+            return [one for batch in _batches(rows, run.batch_size) for one in predictor.forecasts(batch)]
+
+
+def _rows_or_file(frame: DataFrame, folder: Path) -> list[Row] | Path:
+    """Rows of a DataFrame that has prompts; else a file of its prices, or of its deepstock schema, in `folder`."""
+    if "prompt" in frame:
+        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        return [row | {"prompt": list(row["prompt"])} for row in rows]  # an array, where it was read from parquet
+    if "company_info" in frame:
+        frame.to_parquet(folder / "rows.parquet")
+        return folder / "rows.parquet"
+    if "date" not in (str(column).lower() for column in frame.columns):
+        frame = frame.rename_axis("date").reset_index()
+    frame.to_csv(folder / "prices.csv", index=False)
+    return folder / "prices.csv"
 
 
 def _batches(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
@@ -362,7 +384,7 @@ def _cells(one: Mapping) -> dict[str, str]:
         "calibrated": percent(one.get("calibrated_confidence")),
         "move": "" if one["move"] is None else f"{sign}{one['move']:.2%}",
         "base rate": percent(one["base_rate_up"], ".1%"),
-        "outcome": percent(one["next_return"], "+.2%"),
+        "outcome": "unchanged" if one["next_return"] == 0 else percent(one["next_return"], "+.2%"),
     }
 
 

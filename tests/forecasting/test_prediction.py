@@ -101,6 +101,28 @@ def test_the_last_day_of_a_csv_is_forecast_though_nobody_knows_its_outcome(tiny_
     assert forecast["base_rate_up"] == pytest.approx(32 / 39)  # 39 changes are known, every fifth of them a fall
 
 
+def test_an_unchanged_close_is_an_outcome_too(tiny_model_folder, prices, stonk):
+    lines = prices.read_text().splitlines()
+    prices.write_text("\n".join([*lines, f"2024-02-26,{lines[-1].split(',')[1]}"]) + "\n")
+    (forecast,) = predict(tiny_model_folder, prices, date="2024-02-23", **QUICK)
+    assert forecast["label"] is None and forecast["next_return"] == 0
+    flags = [part for key, value in QUICK.items() for part in (f"--{key}", str(value))]
+    command = ["predict", "--model", str(tiny_model_folder), "--csv", str(prices), "--date", "2024-02-23", *flags]
+    assert "unchanged" in stonk(*command)
+
+
+def test_a_dataframe_of_prices_or_of_rows_is_forecast_as_its_file_is(tiny_model_folder, prices, rows):
+    import pandas as pd
+
+    (of_file,) = predict(tiny_model_folder, prices, **QUICK)
+    frame = pd.read_csv(prices)
+    for given in (frame, frame.assign(date=pd.to_datetime(frame["date"])).set_index("date")):
+        (of_frame,) = predict(tiny_model_folder, given, **QUICK)
+        assert [of_frame[key] for key in ("date", "base_rate_up")] == [of_file[key] for key in ("date", "base_rate_up")]
+    some = predict(tiny_model_folder, rows[:3], **QUICK)
+    assert predict(tiny_model_folder, pd.DataFrame(rows[:3]), **QUICK) == some
+
+
 def test_a_day_of_a_csv_knows_nothing_of_what_came_after_it(tiny_model_folder, prices):
     (before,) = predict(tiny_model_folder, prices, date="2024-02-01", **QUICK)
     lines = prices.read_text().splitlines()

@@ -251,7 +251,7 @@ def _is_balanced(args: StocksArguments, split: str) -> bool:
 
 def rows_to_forecast(args: StocksArguments, first: str | None, last: str | None) -> list[dict]:
     """Rows with the columns of `rl_rows`, whether or not it is known what came after: label and next_return are None
-    where it is not, or where the close did not change.
+    where it is not; where the close did not change, label is None and next_return 0.
 
     Every priced day from `first` to `last` (ISO days, None: no bound); each company's last day when both are None.
     base_rate_up: share of UP among the company's days whose outcome was known at that day's close; 0.5 before any was.
@@ -280,18 +280,20 @@ def records(
 ) -> list[dict]:
     """The columns of `rl_rows` for `rows`, a selection (by index) of the labelled frame `everything`.
 
-    base_rate: of UP, one for all rows or by index. label and next_return are None where a row's outcome is not usable.
+    base_rate: of UP, one for all rows or by index. label and next_return are None where a row's outcome is not usable;
+    of an unchanged close next_return is 0.
     """
     histories = _History(everything)
     made = []
     for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
         facts, year = row_facts(row, *histories.until(index), args)
         known = row["usable"]
+        is_unchanged = row["next_return"] == 0 and (row["next_date"] - row["date"]).days <= HORIZON_DAYS
         made.append(
             {
                 "prompt": render(facts, year),
                 "label": ("UP" if row["up"] else "DOWN") if known else None,
-                "next_return": float(row["next_return"]) if known else None,
+                "next_return": float(row["next_return"]) if known or is_unchanged else None,
                 "facts": facts_to_json(facts),
                 "base_rate_up": base_rate if isinstance(base_rate, float) else float(base_rate[index]),
                 "ticker": row["ticker"],

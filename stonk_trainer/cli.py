@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 
-from stonk_trainer.errors import UserError, exits_cleanly
+from stonk_trainer.errors import UserError, did_you_mean, exits_cleanly
 
 # command: (module, function, one line, example)
 COMMANDS = {
@@ -101,8 +100,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     command, *rest = argv
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f": the commands are {', '.join(COMMANDS)}"
+        hint = did_you_mean(command, COMMANDS) or f": the commands are {', '.join(COMMANDS)}"
         raise UserError(f"stonk {command}: no such command{hint}")
     module, function, _, _ = COMMANDS[command]
     getattr(importlib.import_module(module), function)(rest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -30,6 +30,15 @@ def hub_error(message: str, error: BaseException) -> UserError:
 # Of the Hub client and the HTTP libraries it has used, which are not imported here.
 _NO_ANSWER = {"ConnectError", "ConnectTimeout", "ReadTimeout", "ProxyError", "LocalEntryNotFoundError"}
 _NO_ANSWER |= {"OfflineModeIsEnabled"}
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
+    """`; did you mean KO?`, with the nearest of the known names; empty where none is near. Letter case aside."""
+    import difflib
+
+    names = {one.lower(): one for one in known}
+    near = [names[one] for one in difflib.get_close_matches(name.lower(), names, n=most)]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -77,3 +77,26 @@ def test_a_reader_that_has_had_enough_gets_no_traceback():
     command = ["bash", "-c", f'{sys.executable} -c "{endless}" | head -n 1; exit ${{PIPESTATUS[0]}}']
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("0\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("best_modle", "; did you mean best_model?"), ("BEST_MODEL", "; did you mean best_model?"), ("x", "")],
+)
+def test_the_nearest_known_name_is_offered(name, near):
+    from stonk_trainer.errors import did_you_mean
+
+    assert did_you_mean(name, ["best_model", "runs"]) == near
+
+
+def test_a_misspelt_model_or_ticker_and_a_day_without_prices_name_the_nearest(stonk, tiny_model_folder, capsys):
+    misspelt = tiny_model_folder.with_name("tinny")
+    said = {
+        f"predict --model {misspelt}": f"model {misspelt} not found; did you mean {tiny_model_folder}?",
+        f"predict --model {tiny_model_folder} --csv embedded:sp500 --tickers AAPPL": "did you mean AAPL?",
+        f"predict --model {tiny_model_folder} --csv embedded:sp500 --tickers KO --date 2022-12-25": "2022-12-23",
+    }
+    for command, words in said.items():
+        with pytest.raises(SystemExit) as ended:
+            stonk(*command.split())
+        assert ended.value.code == 2 and words in capsys.readouterr().err

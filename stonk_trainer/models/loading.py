@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stonk_trainer.errors import UserError, explained, first_line, hub_error
+from stonk_trainer.errors import UserError, did_you_mean, explained, first_line, hub_error
 from stonk_trainer.files import read_text, whole
 from stonk_trainer.models import chat
 
@@ -149,7 +149,13 @@ def check_folder(name: str) -> None:
     elif not name.startswith("embedded:"):
         is_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.parent.is_dir() and "/" in name
         if path.exists() or is_path:
-            raise UserError(f"model {name} not found: give the folder of a model, or its name on the Hub")
+            beside = [str(path.with_name(one.name)) for one in _folders(path.parent)]
+            hint = did_you_mean(str(path), beside) or ": give the folder of a model, or its name on the Hub"
+            raise UserError(f"model {name} not found{hint}")
+
+
+def _folders(path: Path) -> list[Path]:
+    return [one for one in path.iterdir() if one.is_dir()] if path.is_dir() else []
 
 
 def _base_of(adapter: Path, trust_remote_code: bool = False) -> str:

@@ -6,13 +6,12 @@ outside its choices is caught in both. Nothing heavier than TRL's configs is imp
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from stonk_trainer.errors import UserError
+from stonk_trainer.errors import UserError, did_you_mean
 from stonk_trainer.recipe.keys import ALIASES, JUST_MAPPINGS
 
 if TYPE_CHECKING:
@@ -134,9 +133,7 @@ def action_of(parser: TrlParser, key: str) -> Action | None:
 
 
 def _hint(parser: TrlParser, key: str) -> str:
-    known = {a.dest for a in parser._actions} | set(ALIASES)
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return did_you_mean(key, {a.dest for a in parser._actions} | set(ALIASES))
 
 
 def parse_file_value(parser: TrlParser, path: str | None, key: str, value: Any) -> Any:

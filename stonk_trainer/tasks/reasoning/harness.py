@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stonk_trainer.errors import UserError, first_line
+from stonk_trainer.errors import UserError, did_you_mean, first_line
 from stonk_trainer.files import make_folder, write_json
 from stonk_trainer.options import option
 from stonk_trainer.recipe import RECIPES, load_command
@@ -99,11 +99,7 @@ def _task_manager(run: Benchmarks) -> TaskManager:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     tasks = TaskManager(include_path=str(run.task_folder()) if run.include_path else None)
     if unknown := [name for name in run.benchmarks if not tasks.match_tasks([name])]:
-        import difflib
-
-        near = difflib.get_close_matches(unknown[0], tasks.all_tasks, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"benchmarks: lm-eval has no task {unknown[0]}{hint}")
+        raise UserError(f"benchmarks: lm-eval has no task {unknown[0]}{did_you_mean(unknown[0], tasks.all_tasks, 3)}")
     return tasks
 
 

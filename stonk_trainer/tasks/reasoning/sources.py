@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stonk_trainer.errors import UserError, first_line, hub_error
+from stonk_trainer.errors import UserError, did_you_mean, first_line, hub_error
 from stonk_trainer.files import iter_jsonl
 from stonk_trainer.tasks.reasoning import synthetic, think_tags
 from stonk_trainer.tasks.reasoning.chats import SYSTEM, THOUGHTS, chat_example
@@ -206,11 +206,8 @@ SOURCES = {
 def source(name: str) -> Source:
     """The source called `name`. Raises UserError, which suggests the nearest, for an unknown one."""
     if name not in SOURCES:
-        import difflib
-
-        near = difflib.get_close_matches(name, SOURCES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the sources are {', '.join(SOURCES)}"
-        raise UserError(f"source {name} is unknown: {hint}")
+        hint = did_you_mean(name, SOURCES) or f": the sources are {', '.join(SOURCES)}"
+        raise UserError(f"source {name} is unknown{hint}")
     return SOURCES[name]
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stonk_trainer.errors import UserError
+from stonk_trainer.errors import UserError, did_you_mean
 from stonk_trainer.task import SPLITS, DataSummary
 from stonk_trainer.tasks.stocks.arguments import StocksArguments
 from stonk_trainer.tasks.stocks.facts import Fact, facts_to_json, financial_facts, history_facts, indicator_facts, usd
@@ -266,7 +266,11 @@ def rows_to_forecast(args: StocksArguments, first: str | None, last: str | None)
         rows = priced[(day >= pd.Timestamp(first or "1677-09-22")) & (day <= pd.Timestamp(last or _NEVER))]
     if rows.empty:
         days = f"{_day(priced['date'].min())} to {_day(priced['date'].max())}"
-        raise UserError(f"no day to forecast from {first or 'the first'} to {last or 'the last'}: {days} has prices")
+        before = priced["date"][priced["date"] <= pd.Timestamp(last or _NEVER)].max()
+        near = "" if pd.isna(before) else f"; the last day with prices before is {_day(before)}"
+        raise UserError(
+            f"no day to forecast from {first or 'the first'} to {last or 'the last'}: {days} has prices{near}"
+        )
     if args.train_end != "auto" and _day(rows["date"].min()) <= args.train_end:
         log.warning("days up to %s may be training days: the model may have learnt their outcomes", args.train_end)
     outcome = everything["up"].astype(float).where(everything["usable"])
@@ -308,7 +312,8 @@ def _of_tickers(rows: pd.DataFrame, args: StocksArguments) -> pd.DataFrame:
         return rows
     unknown = set(args.tickers) - set(rows["ticker"])
     if unknown:
-        raise UserError(f"tickers: {', '.join(sorted(unknown))} not in {args.dataset_name}")
+        hint = did_you_mean(min(unknown), set(rows["ticker"]))
+        raise UserError(f"tickers: {', '.join(sorted(unknown))} not in {args.dataset_name}{hint}")
     return rows[rows["ticker"].isin(args.tickers)]
 
 

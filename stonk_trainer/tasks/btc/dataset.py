@@ -61,7 +61,10 @@ def codec_of(market: Market, named: str | None, model: str | None) -> Codec:
     """
     name = named or str(Path(model or "") / "codec")
     if named is None and not (Path(name) / "config.json").is_file():
-        raise UserError(f"codec: {model or 'the model'} has none: give the folder or .pt file of a codec with --codec")
+        raise UserError(
+            f"codec: {model or 'the model'} has none: give the folder or .pt file of a codec with --codec; a language "
+            "model forecasts with stonk predict"
+        )
     codec = load_codec(name)
     for key in ("train_end", "validation_end"):
         own, wanted = getattr(codec.config, key), getattr(market, key)

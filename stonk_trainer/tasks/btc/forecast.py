@@ -17,11 +17,12 @@ import numpy as np
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.evaluation.tables import short_names
-from stonk_trainer.files import make_folder, whole, write_json
+from stonk_trainer.files import make_folder, whole, write_json, write_whole
 from stonk_trainer.options import option
 from stonk_trainer.recipe import check_day, check_ranges, load_command
 from stonk_trainer.tasks.btc.arguments import QUANTILES, REWARDS, Market
 from stonk_trainer.terminal import log, start_log
+from stonk_trainer.training.checkpoints import PREVIOUS
 
 if TYPE_CHECKING:
     from stonk_trainer.tasks.btc.codec import Codec
@@ -108,10 +109,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 class Fan(NamedTuple):
-    """Sampled paths of a price: `last`, the day they start from; `known` closes up to it; prices_NH, a row per path;
-    `after`, the closes that came, as far as the horizon and the prices reach."""
+    """Sampled paths of a price: `last`, the day they start from; `days`, those of the known closes and the H after;
+    `known` closes up to `last`; prices_NH, a row per path; `after`, the closes that came, as far as the horizon and the
+    prices reach."""
 
     last: str
+    days: np.ndarray
     known: np.ndarray
     prices_NH: np.ndarray
     after: np.ndarray
@@ -130,7 +133,18 @@ def sample_fan(
     closes = series.first_close * np.exp(np.cumsum(series.returns))
     paths_NH = forecaster.sample(origin, horizon, paths, np.random.default_rng(seed), temperature)
     prices_NH = closes[origin - 1] * np.exp(np.cumsum(paths_NH, axis=1))
-    return Fan(str(series.dates[origin - 1]), closes[:origin], prices_NH, closes[origin : origin + horizon])
+    days, after = with_days_after(series.dates, origin, horizon), closes[origin : origin + horizon]
+    return Fan(str(series.dates[origin - 1]), days, closes[:origin], prices_NH, after)
+
+
+def with_days_after(dates: np.ndarray, origin: int, horizon: int) -> np.ndarray:
+    """The first `origin` days of a series and the `horizon` after them; those that are not known yet are the next days,
+    or the next weekdays where the series has no weekends."""
+    known = dates[: origin + horizon]
+    missing = np.arange(1, origin + horizon - len(known) + 1)
+    weekdays = np.is_busday(dates).all()
+    further = np.busday_offset(known[-1], missing, roll="backward") if weekdays else known[-1] + missing
+    return np.concatenate([known, further])
 
 
 def _forecast(run: Forecast, series: Series, forecaster: GPTForecaster, folder: Path) -> None:
@@ -145,9 +159,20 @@ def _forecast(run: Forecast, series: Series, forecaster: GPTForecaster, folder: 
     fan = sample_fan(series, forecaster, origin, run.horizon, run.paths, run.seed, run.temperature)
     print(f"{series.name} after {fan.last}, close {fan.known[-1]:,.6g}: {run.paths} paths of {run.horizon} days")
     print(quantile_table(fan.known[-1], fan.prices_NH))
+    picture = draw_fan(series.name, fan)
+    _move_earlier(folder)
     write_paths(folder / "paths.csv", fan.prices_NH, fan.last)
-    (folder / "fan.png").write_bytes(draw_fan(series.name, fan))
+    write_whole(folder / "fan.png", picture)
     print(f"saved {folder}/paths.csv and fan.png")
+
+
+def _move_earlier(folder: Path) -> None:
+    """Move an earlier forecast in the same folder away, as a run does with an earlier run."""
+    if found := [folder / name for name in ("paths.csv", "fan.png") if (folder / name).exists()]:
+        before = make_folder(folder / PREVIOUS, "output_dir")
+        for path in found:
+            path.replace(before / path.name)
+        log.info("%s: an earlier forecast moved to %s", folder, before)
 
 
 def quantile_table(now: float, prices_NH: np.ndarray) -> str:
@@ -176,22 +201,25 @@ def draw_fan(name: str, fan: Fan) -> bytes:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     paths, horizon = fan.prices_NH.shape
     known = fan.known[-3 * horizon :]
-    days = np.arange(horizon + 1)
+    before, days = fan.days[:-horizon][-len(known) :], fan.days[-horizon - 1 :]
     with_now = np.concatenate([np.full((paths, 1), known[-1]), fan.prices_NH], axis=1)
     bands = np.quantile(with_now, QUANTILES, axis=0)
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    axes.plot(np.arange(-len(known) + 1, 1), known, color="black", linewidth=1.2, label="close")
+    axes.plot(before, known, color="black", linewidth=1.2, label="close")
     axes.fill_between(days, bands[0], bands[-1], color="tab:blue", alpha=0.2, linewidth=0, label="90% of the paths")
     axes.fill_between(days, bands[1], bands[-2], color="tab:blue", alpha=0.35, linewidth=0, label="50% of the paths")
     axes.plot(days, bands[2], color="tab:blue", linewidth=1.2, label="median")
     if len(fan.after):
         after = [known[-1], *fan.after]
-        axes.plot(np.arange(len(after)), after, color="tab:red", linewidth=1.2, label="what came")
-    axes.axvline(0, color="0.6", linewidth=0.8)
-    axes.set(xlabel=f"days after {fan.last}", ylabel="price")
+        axes.plot(days[: len(after)], after, color="tab:red", linewidth=1.2, label="what came")
+    axes.axvline(days[0], color="0.6", linewidth=0.8)
+    axes.set(xlabel=f"the forecast begins after {fan.last}", ylabel="price")
+    axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=9))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set_title(f"{name}: {paths} paths of {horizon} days", parse_math=False)  # a ticker may have a $
     axes.legend(loc="best")
     picture = io.BytesIO()

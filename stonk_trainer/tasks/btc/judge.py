@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 from stonk_trainer.errors import UserError
 from stonk_trainer.evaluation.stats import DayBootstrap, Estimate, interval_text
 from stonk_trainer.tasks.btc.baselines import Baseline
-from stonk_trainer.terminal import make_console, plain_table
+from stonk_trainer.terminal import log, make_console, plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -134,7 +134,8 @@ def judge(
         outcomes[days] = np.array([returns_D[o : o + days].sum() for o in origins if o + days <= len(returns_D)])
 
     measured: dict[int, dict[str, dict]] = {days: {} for days in outcomes}
-    for forecaster in forecasters:
+    for number, forecaster in enumerate(forecasters, start=1):
+        log.info("judging %s (%d of %d)", forecaster.name, number, len(forecasters))
         rng = np.random.default_rng([seed, zlib.crc32(forecaster.name.encode())])
         count = baseline_samples if isinstance(forecaster, Baseline) else samples
         one_day_ON = forecaster.one_day(range(test_from, len(returns_D)), count, rng)

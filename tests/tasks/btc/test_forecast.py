@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stonk_trainer.errors import UserError
+from stonk_trainer.tasks.btc.forecast import with_days_after
 from stonk_trainer.tasks.btc.forecaster import GPTForecaster, load_forecaster
 from stonk_trainer.tasks.btc.gpt import load_gpt, next_token_log_probs, sample_paths
 from stonk_trainer.tasks.btc.returns import scale_of
@@ -398,3 +399,24 @@ def test_a_forecast_of_days_the_model_has_learnt_from_says_so(stonk, gpt_folder,
     keys = ("forecast", "--model", gpt_folder(), "--csv", market_csv, "--context-len", 16, "--out", tmp_path)
     assert "is memory" in stonk(*keys, "--date", "2021-03-01")
     assert "is memory" not in stonk(*keys)
+
+
+def test_the_days_of_a_forecast_are_the_seriess_own_then_the_next_ones():
+    coins = np.arange("2024-01-01", "2024-01-11", dtype="datetime64[D]")
+    assert str(with_days_after(coins, 8, 4)[-1]) == "2024-01-12"  # two days that are known, two that are not
+    shares = coins[np.is_busday(coins)]
+    assert [str(day) for day in with_days_after(shares, len(shares), 3)[-3:]] == [
+        "2024-01-11",
+        "2024-01-12",
+        "2024-01-15",
+    ]
+
+
+def test_an_earlier_forecast_in_the_same_folder_is_kept(stonk, gpt_folder, market_csv, tmp_path):
+    command = ["forecast", "--model", str(gpt_folder()), "--csv", str(market_csv), "--paths", "100"]
+    command += ["--output_dir", str(tmp_path / "f"), "--context_len", "16", "--horizon", "3"]
+    stonk(*command)
+    first = (tmp_path / "f" / "paths.csv").read_text()
+    stonk(*command, "--seed", "1")
+    assert (tmp_path / "f" / ".previous_run" / "paths.csv").read_text() == first
+    assert (tmp_path / "f" / "paths.csv").read_text() != first

@@ -22,8 +22,8 @@ from stonk_trainer.evaluation.tables import short_names
 from stonk_trainer.files import write_whole
 from stonk_trainer.report import evaluation_figures, findings, training_figures
 from stonk_trainer.report.canvas import Drawn
-from stonk_trainer.report.run_folder import Evaluation, Stage, how_to_evaluate, read_runs
-from stonk_trainer.task import BUILT_IN, Pattern, Table, Task, load_task
+from stonk_trainer.report.run_folder import Evaluation, Stage, folders_of, how_to_evaluate, read_runs, task_of
+from stonk_trainer.task import Pattern, Table, Task
 from stonk_trainer.terminal import printable
 
 LONGEST_SHOWN = 6_000  # characters of a completion
@@ -54,13 +54,14 @@ def write_report(run_dir: Path, out: Path) -> tuple[Path, int]:
         stages, evaluations = read_runs(run_dir)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
-    sections = [stage_section(stage) for stage in stages] + [evaluation_section(e) for e in evaluations]
+    judged = [evaluation_section(evaluation) for evaluation in evaluations] + own_evaluations(run_dir, stages)
+    sections = [stage_section(stage) for stage in stages] + judged
     stems = [(section.kind, section.file_stem) for section in sections]
     for which, section in enumerate(sections, start=1):
         if stems.count((section.kind, section.file_stem)) > 1:  # "a b" and "a+b"
             section.file_stem += f"-{which}"
         section.anchor = f"{which}-{re.sub(r'[^a-z0-9]+', '-', section.title.lower()).strip('-')}"
-    html = render(run_dir, sections, missing_evaluation=None if evaluations else how_to_evaluate(run_dir, stages))
+    html = render(run_dir, sections, missing_evaluation=None if judged else how_to_evaluate(run_dir, stages))
     try:
         for section in sections:
             for figure in section.figures:
@@ -165,8 +166,8 @@ def stage_section(stage: Stage) -> Section:
 
 def gaming_patterns(stage: Stage) -> list[Pattern] | None:
     """What the task finds in the run's log; None when it does not look, or is not one of ours: nothing is imported."""
-    name = stage.record.get("task")
-    if name not in BUILT_IN or (cls := load_task(name)).find_patterns is Task.find_patterns:
+    cls = task_of(stage)
+    if cls is None or cls.find_patterns is Task.find_patterns:
         return None
     return cls(cls.Arguments()).find_patterns(stage.lines, stage.recipe.get("max_completion_length"))
 
@@ -197,6 +198,39 @@ def evaluation_section(evaluation: Evaluation) -> Section:
         lines = [_as_in_a_run_log(line, weights) for line in lines]
         section.samples = choose_samples(lines, list(weights), forecasts, seed=0)
     return section
+
+
+def own_evaluations(run_dir: Path, stages: Sequence[Stage]) -> list[Section]:
+    """Evaluations by a command of the task's own, such as `stonk forecast --evaluate`: of the last model judged there,
+    with the pictures beside them."""
+    from PIL import Image
+
+    sections = []
+    for folder in folders_of(run_dir):
+        for stage in reversed(stages):
+            task, name = task_of(stage), folder.resolve().name
+            try:
+                results = None if task is None else task.card_results(folder, stage.folder / "best_model")
+            except (ValueError, KeyError, TypeError):  # cut off, or of another version
+                sections.append(_unread(name))
+                break
+            if results is None:
+                continue
+            section = Section(name, "evaluation", _file_stem(name), statements=list(results.sentences))
+            section.tables, section.answers_of = list(results.tables), stage.name
+            for path in sorted(folder.glob("*.png")):
+                with Image.open(path) as picture:
+                    size = picture.size
+                caption = f"{path.name} of the same folder."
+                section.figures.append(Drawn(path.stem, f"The picture {path.name}", caption, path.read_bytes(), size))
+            sections.append(section)
+            break
+    return sections
+
+
+def _unread(name: str) -> Section:
+    problem = "Its results cannot be read: they are cut off, or of another version; judge the model again."
+    return Section(name, "evaluation", _file_stem(name), problems=[problem])
 
 
 def _add_forecasts(section: Section, summary: dict) -> None:

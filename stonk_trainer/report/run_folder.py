@@ -13,6 +13,7 @@ from typing import Any
 
 from stonk_trainer.errors import UserError
 from stonk_trainer.files import Dropped, read_jsonl, read_text
+from stonk_trainer.task import BUILT_IN, Task, load_task
 
 RUN_LOG = "*training_log.jsonl"
 RUN_FILES = ("run.json", "metrics.jsonl", "training.log")
@@ -71,7 +72,7 @@ def read_runs(run_dir: Path) -> tuple[list[Stage], list[Evaluation]]:
         raise UserError(f"{run_dir} not found: give the folder of a run, such as runs/demo")
     if not run_dir.is_dir():
         raise UserError(f"{run_dir} is a file: give the folder of the run, such as {run_dir.parent}")
-    folders = [run_dir, *sorted(f for f in run_dir.iterdir() if f.is_dir() and not f.name.startswith("."))]
+    folders = folders_of(run_dir)
     stages, evaluations = [], []
     for folder in folders:
         name = folder.resolve().name if folder == run_dir else folder.name
@@ -144,8 +145,22 @@ def read_evaluation(name: str, folder: Path) -> Evaluation:
     return evaluation
 
 
+def folders_of(run_dir: Path) -> list[Path]:
+    """The folder itself and those in it, without hidden ones."""
+    return [run_dir, *sorted(f for f in run_dir.iterdir() if f.is_dir() and not f.name.startswith("."))]
+
+
+def task_of(stage: Stage) -> type[Task] | None:
+    """The task of a run; None where it is not one of ours: nothing is imported."""
+    name = stage.record.get("task")
+    return load_task(name) if name in BUILT_IN else None
+
+
 def how_to_evaluate(run_dir: Path, stages: Sequence[Stage]) -> str:
     """What to run when there is no evaluation."""
+    for task in filter(None, map(task_of, stages)):
+        if elsewhere := task.UNSUPPORTED_COMMANDS.get("eval"):
+            return elsewhere
     trained = [stage for stage in stages if (stage.folder / "best_model").is_dir()] or stages
     models = " ".join(str(stage.folder / "best_model") for stage in trained)
     return f"stonk eval --config RECIPE --models {models} --out {run_dir / 'eval'}"

@@ -860,3 +860,27 @@ def test_the_page_escapes_what_it_is_given(tmp_path):
     text = page.render(tmp_path, [section], "<x>")
     assert "<code>&lt;p&gt;</code> &lt;p&gt;" in text
     assert html.escape("a < b & c") in text and "<t>" not in text and "<x>" not in text
+
+
+def test_the_evaluation_of_a_gpt_is_shown_with_its_chart_and_its_own_command_is_named(tmp_path):
+    from PIL import Image
+
+    runs = tmp_path / "btc"
+    (runs / "rl").mkdir(parents=True)
+    write_record(runs / "rl", "grpo", task="btc")
+    written, _ = page.write_report(runs, tmp_path / "before")
+    assert "judge a GPT with" in written.read_text() and "stonk forecast --evaluate true" in written.read_text()
+
+    (runs / "forecast").mkdir()
+    score = {"value": 1.9, "ci95": [1.8, 2.0]}
+    scores = {"garch-t": {"crps": score, "difference": None, "coverage": {"90": {"value": 0.88, "ci95": None}}}}
+    scores |= {"rl": scores["garch-t"] | {"difference": {"value": 0.05, "ci95": [-0.01, 0.1]}}}
+    judged = {"reference": "garch-t", "horizons": [{"days": 1, "origins": 381, "scores": scores}]}
+    content = {"series": "BTC", "models": {"rl": str(runs / "rl/best_model")}, "judgement": judged}
+    (runs / "forecast/evaluation.json").write_text(json.dumps(content))
+    Image.new("RGB", (40, 30)).save(runs / "forecast/fan.png")
+    written, count = page.write_report(runs, tmp_path / "after")
+    text = written.read_text()
+    assert "There is no evaluation" not in text and "0.050 [-0.010 to 0.100]" in text and count == 1
+    (runs / "forecast/evaluation.json").write_text("{")
+    assert "cannot be read" in page.write_report(runs, tmp_path / "cut")[0].read_text()

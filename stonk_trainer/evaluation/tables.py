@@ -133,7 +133,7 @@ def _answers(rows: Rows, title: str) -> Table:
     columns: dict[str, Cell] = {"readable": _percent("parse_rate", 1)} if "parse_rate" in rows[0][1] else {}
     columns |= {name.replace("_", " "): _reward(name) for name in rewards}
     columns |= {"total": _number("reward_mean", 3), "95% interval": _interval("reward_mean_ci95", 1, 3)}
-    return _table("Answers" + title.format(n=rows[0][1]["n"]), rows, columns)
+    return _table("Answers" + title.format(n=rows[0][1]["n"]), rows, columns, gap=1)
 
 
 def _evidence(rows: Rows) -> Table:
@@ -167,7 +167,7 @@ def _backtests(rows: Rows, summary: dict) -> Table:
     results.append(("always UP", summary["always_up"] | {"deflated_sharpe": None}))
     results.append(("buy & hold", summary["buy_and_hold"] | {"deflated_sharpe": None}))
     columns = {
-        "per year": _percent("annual_return", 1),
+        "a year": _percent("annual_return", 1),
         "Sharpe": _number("sharpe", 2),
         "95% interval": _interval("sharpe_ci95", 1, 2),
         "deflated": _number("deflated_sharpe", 2),
@@ -178,8 +178,8 @@ def _backtests(rows: Rows, summary: dict) -> Table:
     return _table(title, results, columns)
 
 
-def _table(title: str, rows: Rows, columns: Mapping[str, Cell]) -> Table:
-    table = Table(title="\n" + title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+def _table(title: str, rows: Rows, columns: Mapping[str, Cell], gap: int = 2) -> Table:
+    table = Table(title="\n" + title, title_justify="left", title_style="bold", box=None, padding=(0, gap, 0, 0))
     table.add_column("", no_wrap=True)
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)

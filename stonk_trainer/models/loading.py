@@ -150,8 +150,9 @@ def check_folder(name: str) -> None:
         is_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.parent.is_dir() and "/" in name
         if path.exists() or is_path:
             beside = [str(path.with_name(one.name)) for one in _folders(path.parent)]
-            hint = did_you_mean(str(path), beside) or ": give the folder of a model, or its name on the Hub"
-            raise UserError(f"model {name} not found{hint}")
+            if hint := did_you_mean(str(path), beside):
+                raise UserError(f"model {name} not found{hint}")
+            raise UserError(f"model {name} not found: give the folder of a model, or its name on the Hub")
 
 
 def _folders(path: Path) -> list[Path]:

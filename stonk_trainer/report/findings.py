@@ -271,13 +271,14 @@ def _balance_statement(s: dict) -> str:
 
 
 def _backtest_statement(backtest: dict, summary: dict) -> str:
-    results = (backtest, summary["always_up"], summary["buy_and_hold"])
-    earned, on_the_same_rows, held = (percent(result["total_return"], digits=1) for result in results)
+    earned, held = (percent(b["total_return"], digits=1) for b in (backtest, summary["buy_and_hold"]))
+    same_rows = ""
+    if "always_up" in summary:  # evaluations of before it was judged lack it
+        same_rows = f"; always UP on the same rows returned {percent(summary['always_up']['total_return'], digits=1)}"
     costs = f"{summary['costs']['cost_bps']:g} basis points"
     text = (
         f"Trading its forecasts at costs of {costs} returned {earned}, with {percent(backtest['exposure'])} of the "
-        f"capital in the market on average; always UP on the same rows returned {on_the_same_rows}, and buying and "
-        f"holding, in the market every day, {held}"
+        f"capital in the market on average{same_rows}; buying and holding, in the market every day, returned {held}"
     )
     if backtest["sharpe"] is None:
         return f"{text}."
@@ -353,6 +354,12 @@ def difference_table(summary: dict) -> list[Table]:
     return [Table(caption, ["", "of", "difference", "reading"], rows)] if rows else []
 
 
+def held_all_along(summary: dict) -> dict[str, dict]:
+    """Results without a forecast to compare with: UP on the same rows, which older evaluations lack, and every day."""
+    names = {"always_up": "always UP", "buy_and_hold": "buy and hold"}
+    return {name: summary[key] for key, name in names.items() if key in summary}
+
+
 def backtest_table(summary: dict) -> Table:
     """What trading on each forecaster would have earned, beside buying and holding."""
     header = ["", "return", "per year", "volatility", "Sharpe ratio", "deflated", "largest loss", "turnover", "held"]
@@ -369,9 +376,7 @@ def backtest_table(summary: dict) -> Table:
             number(b["turnover"], digits=1),
             percent(b["exposure"]),
         ]
-        for name, b in (
-            backtests | {"always UP": summary["always_up"], "buy and hold": summary["buy_and_hold"]}
-        ).items()
+        for name, b in (backtests | held_all_along(summary)).items()
     ]
     caption = (
         f"Backtest at costs of {summary['costs']['cost_bps']:g} basis points. Volatility and Sharpe ratio: per year. "

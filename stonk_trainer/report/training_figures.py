@@ -156,7 +156,7 @@ def lengths(metrics: Sequence[dict], limit: int | None = None) -> Chart | None:
     percent(axes[1])
     alt = f"Line chart of the mean length of answers over training steps, {ends(mean, '{:.0f} tokens')}"
     alt += f"; share of answers cut off {ends(cut, '{:.0%}')}."
-    caption = "The band runs from the shortest to the longest answer. One cut off at the limit seldom earns anything."
+    caption = "The band runs from the shortest to the longest answer. One cut off at the limit lacks what would follow."
     return figure, "length", alt, caption
 
 

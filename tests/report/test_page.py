@@ -884,3 +884,13 @@ def test_the_evaluation_of_a_gpt_is_shown_with_its_chart_and_its_own_command_is_
     assert "There is no evaluation" not in text and "0.050 [-0.010 to 0.100]" in text and count == 1
     (runs / "forecast/evaluation.json").write_text("{")
     assert "cannot be read" in page.write_report(runs, tmp_path / "cut")[0].read_text()
+
+
+def test_an_evaluation_of_before_always_up_was_judged_is_still_shown(tmp_path):
+    write_evaluation(tmp_path / "eval")
+    path = tmp_path / "eval/summary.json"
+    summary = json.loads(path.read_text())
+    del summary["always_up"]
+    path.write_text(json.dumps(summary))
+    text = page.write_report(tmp_path, tmp_path / "report")[0].read_text()
+    assert "buy and hold" in text and "always UP on the same rows" not in text

@@ -133,7 +133,7 @@ def test_stage_one_logs_every_completion_with_all_its_columns(stage1):
         assert set(columns) <= set(record)
         assert record["label"] == ("UP" if record["next_return"] > 0 else "DOWN")
         assert record["accuracy"] == float(record["direction"] == record["label"])
-        weighted = 0.6 * record["accuracy"] + 0.2 * record["data_usage"] + 0.2 * record["coherence"]
+        weighted = 0.4 * record["accuracy"] + 0.3 * record["data_usage"] + 0.3 * record["coherence"]
         assert record["total"] == pytest.approx(weighted, abs=1e-6)
         if record["direction"]:
             assert f"Prediction: {record['direction']}" in record["completion"]

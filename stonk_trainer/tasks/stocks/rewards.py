@@ -28,6 +28,7 @@ EVIDENCE = ("required", "optional")
 
 DEFAULT_VOLATILITY = 0.02  # daily, as a fraction: about that of a large US share; used when the row shows none
 ENOUGH_FACTS = 3  # distinct facts to cite for full data_usage
+NO_EVIDENCE = "no evidence: lines `- NAME | VALUE | SIDE` count, and numbers where it is optional; words do not"
 LEAST_WORDS = 8  # a shorter thought has no substance
 
 # ------------------------------------------------------------------------------------------------------ the rewards
@@ -84,7 +85,7 @@ def data_usage(answer: Answer, row: Row) -> tuple[float, str]:
     are invented.
     """
     if not answer.evidence:
-        return 0.0, answer.no_evidence or "no evidence"
+        return 0.0, answer.no_evidence or NO_EVIDENCE
     cited = len({fact for line in answer.grounded for fact in line.cites})
     enough = min(ENOUGH_FACTS, ledger_of(row["facts"]).citable)
     value = answer.share_grounded * min(1.0, cited / max(1, enough)) * (1 - answer.share_invented)
@@ -100,7 +101,7 @@ def coherence(answer: Answer, row: Row) -> tuple[float, str]:
     answer.
     """
     if not answer.evidence:
-        return 0.0, answer.no_evidence or "no evidence"
+        return 0.0, answer.no_evidence or NO_EVIDENCE
     agree = sum(line.side == answer.direction for line in answer.grounded)
     against = sum(line.side not in (answer.direction, "NEUTRAL") for line in answer.grounded)
     sides = f"{_grounded(answer)}, {agree} for {answer.direction} and {against} against"
